@@ -1,0 +1,7 @@
+//! The supervisor of a single machine's deployment.
+
+pub mod backend;
+pub mod child;
+pub mod environment;
+pub mod folders;
+pub mod services;

@@ -1,0 +1,40 @@
+//! What the ledger is told at start.
+
+use std::time::Duration;
+
+/// Where the ledger is and how it bounds what it keeps.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `redis://host:port/db` or `redis+unix:///path`.
+    pub url: String,
+    /// Its password, if it has one.
+    pub password: Option<String>,
+    /// Replicas that must have an accepted turn before [`crate::Ledger::submit`] answers (Redis' `WAIT`).
+    pub wait_replicas: u32,
+    /// This process' id, unique for ever (a ULID): names its mailbox, its links and its leases.
+    pub gateway: String,
+    /// Entries of an out-stream that are kept.
+    pub out_entries: u64,
+    /// Bytes of an out-stream that are kept.
+    pub out_bytes: u64,
+    /// How long a settled turn and an idempotency key are kept.
+    pub turn_ttl: Duration,
+    /// Most turns that wait in one unit.
+    pub queued_turns_per_unit: u64,
+}
+
+impl Config {
+    /// The usual bounds (10,000 entries, 16 MiB, 7 days, 1,000 turns) for this address and process.
+    pub fn new(url: impl Into<String>, gateway: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            password: None,
+            wait_replicas: 0,
+            gateway: gateway.into(),
+            out_entries: 10_000,
+            out_bytes: 16 << 20,
+            turn_ttl: Duration::from_secs(7 * 24 * 3600),
+            queued_turns_per_unit: 1_000,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! One Redis connection reads all streams that have listeners.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use contract::UnitId;
+use redis::Client;
+use redis::aio::ConnectionManager;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{BOUND, send};
+use crate::error::{LedgerError, Result};
+use crate::mail::Mail;
+use crate::reader::{Command, Reader};
+use crate::script::Header;
+use crate::stream_id::StreamId;
+use crate::subscription::{Subscription, channel, entries};
+
+/// Mails that wait for the gateway before the mailbox is left unread.
+const MAILS: usize = 1024;
+
+/// A handle to the one reader of all streams; clones share it.
+#[derive(Clone)]
+pub struct Fanout(Arc<Shared>);
+
+struct Shared {
+    scripts: ConnectionManager,
+    commands: mpsc::Sender<Command>,
+    /// Taken by `run`.
+    reader: Mutex<Option<Reader>>,
+    /// Taken by `mail`.
+    mail: Mutex<Option<mpsc::Receiver<Mail>>>,
+}
+
+impl Fanout {
+    pub(crate) fn new(client: Client, scripts: ConnectionManager, gateway: String, header: Header) -> Self {
+        let (commands, received) = mpsc::channel(256);
+        let (mails, mail) = mpsc::channel(MAILS);
+        let reader = Reader::new(client, scripts.clone(), gateway, header, received, mails);
+        Self(Arc::new(Shared { scripts, commands, reader: Mutex::new(Some(reader)), mail: Mutex::new(Some(mail)) }))
+    }
+
+    /// Reads until cancelled; reconnects by itself. Call it once, in a task of its own: a second call returns at once.
+    pub async fn run(self, until: CancellationToken) {
+        let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match reader {
+            Some(reader) => reader.run(until).await,
+            None => tracing::error!("the fan-out runs already"),
+        }
+    }
+
+    /// Subscribes to a unit's events after an id. An id that is later than the stream's last is taken for that one.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] within two seconds when Redis does not answer or the fan-out does not run.
+    pub async fn subscribe(&self, uid: &UnitId, from: StreamId) -> Result<Subscription> {
+        let out = uid.out_stream();
+        let mut newest = redis::cmd("XREVRANGE");
+        newest.arg(&out).arg("+").arg("-").arg("COUNT").arg(1);
+        let newest = entries(&out, send(&self.0.scripts, &newest).await?)?;
+        let end = newest.first().map_or(StreamId::ZERO, |(id, _)| *id);
+        let (listener, waiting) = channel();
+        let (answer, position) = oneshot::channel();
+        let command = Command { uid: uid.clone(), end, listener, answer };
+        let registered = async {
+            self.0.commands.send(command).await.ok()?;
+            position.await.ok()
+        };
+        let live = timeout(BOUND, registered)
+            .await
+            .ok()
+            .flatten()
+            .ok_or_else(|| LedgerError::Unavailable { why: "the fan-out does not run".into(), source: None })?;
+        let from = from.min(end.max(live));
+        Ok(waiting.subscription(self.0.scripts.clone(), uid.clone(), from, live))
+    }
+
+    /// This process' mail. Once: a second call gets a receiver that is closed.
+    pub fn mail(&self) -> mpsc::Receiver<Mail> {
+        let mail = self.0.mail.lock().unwrap_or_else(PoisonError::into_inner).take();
+        mail.unwrap_or_else(|| mpsc::channel(1).1)
+    }
+}

@@ -1,0 +1,59 @@
+//! Every Redis key, with its type and its lifetime. Scripts build the same names in `lua/lib.lua`.
+//!
+//! | key | type | holds | lifetime |
+//! |---|---|---|---|
+//! | `unit:<uid>` | hash | owner, name, state, generation, policy, link, the taken turn, … (`lua/lib.lua`) | until `forget` |
+//! | `unit:<uid>:in` | stream | one entry for each turn that is not settled, field `turn` its id, in order; the first is the taken one or the next | an entry goes when its turn is settled; never trimmed |
+//! | `unit:<uid>:out` | stream | events, field `event` the JSON, field `seq` the worker's number | trimmed by entries and bytes; until `forget` |
+//! | `unit:<uid>:turns` | zset | turn ids, score 0 (ULIDs sort by time) | a member goes some time after its turn's hash |
+//! | `turn:<id>` | hash | prompt, options, shape, status, attempt, result, … | for ever while not settled, then `turn_ttl` |
+//! | `owner:<key>:units` | zset | unit names, score 0 | a member goes with `forget` |
+//! | `ws:<id>` | hash | `owner`; `holder` (uid with the lease); `unclean` (turn that was delivered on it and never settled) | for ever: it says whose the workspace is; of a unit's own workspace until `forget` |
+//! | `ws:<id>:wait` | list | uids that wait for the lease, in order | while somebody waits |
+//! | `deadlines` | zset | `idle\|<uid>\|<gen>`, `start\|…`, `lifetime\|…`, `cancel\|…`; score when due, ms | until due or void |
+//! | `starts` | zset | uids with a start job; score: not before, or end of the lease, ms | until the worker is ready or the generation drains |
+//! | `drains` | zset | `<uid>\|<gen>` with a drain job; score: end of the lease, ms | until `exited` |
+//! | `dead` | zset | turns that ran out of attempts; score when, ms | the latest 10,000 |
+//! | `mail:<gateway>` | stream | deliveries, cancels and drains for links on that gateway | 60 s after its last heartbeat |
+//! | `nudge:starts`, `nudge:drains` | stream | a uid when a job was written | about 100 entries |
+//! | `idem:<ownerkey>:<key>` | string | `<turn> <uid> <body hash>` | `turn_ttl` |
+//!
+//! All numbers are decimal integers; times are milliseconds of Redis' clock. JSON that came from outside is kept as text.
+
+use contract::{Owner, TurnId, UnitId};
+
+/// Due times of everything that has one.
+pub const DEADLINES: &str = "deadlines";
+/// Start jobs.
+pub const STARTS: &str = "starts";
+/// Drain jobs.
+pub const DRAINS: &str = "drains";
+/// Wakes whoever starts workloads.
+pub const NUDGE_STARTS: &str = "nudge:starts";
+/// Wakes whoever ends workloads.
+pub const NUDGE_DRAINS: &str = "nudge:drains";
+
+/// The unit's record.
+pub fn unit(uid: &UnitId) -> String {
+    format!("unit:{uid}")
+}
+
+/// The unit's turns.
+pub fn unit_turns(uid: &UnitId) -> String {
+    format!("unit:{uid}:turns")
+}
+
+/// The turn's record.
+pub fn turn(turn: &TurnId) -> String {
+    format!("turn:{turn}")
+}
+
+/// The owner's units.
+pub fn owner_units(owner: &Owner) -> String {
+    format!("owner:{}:units", owner.key())
+}
+
+/// A gateway's mailbox.
+pub fn mail(gateway: &str) -> String {
+    format!("mail:{gateway}")
+}

@@ -1,0 +1,49 @@
+//! The Redis-held truth about units: state, inbox, turns, leases and deadlines.
+//!
+//! Every transition is one Lua script (`src/lua/*.lua`) that compares the state and the generation it expects: a stale
+//! actor's transition changes nothing and says so. The same machine, without Redis, is [`UnitState::step`]. Redis' own
+//! clock (`TIME` inside the scripts) is the only clock. The keys, their types and lifetimes are in [`keys`].
+//!
+//! Every script may be run again after an unknown outcome (a dropped connection, a timeout): nothing is written twice.
+
+mod cancel;
+mod config;
+mod connection;
+mod drain;
+mod erase;
+mod error;
+mod fanout;
+mod fields;
+pub mod keys;
+mod mail;
+mod nudges;
+mod reader;
+mod script;
+mod shape;
+mod starts;
+mod state;
+mod stream_id;
+mod submit;
+mod subscription;
+mod turn;
+mod unit;
+mod worker_side;
+
+pub use cancel::Cancel;
+pub use config::Config;
+pub use connection::Ledger;
+pub use drain::{Deadline, DeadlineKind, DrainJob, Exit};
+pub use erase::Erase;
+pub use error::{LedgerError, Result};
+pub use fanout::Fanout;
+pub use mail::Mail;
+pub use nudges::Nudges;
+pub use shape::{Policy, Shape};
+pub use starts::{StartFailed, StartJob};
+pub use state::{DrainReason, Event, Rejected, UnitState};
+pub use stream_id::StreamId;
+pub use submit::{Delivery, Idempotency, Link, Submission, Submitted};
+pub use subscription::{Entry, Subscription};
+pub use turn::{TurnRecord, TurnStatus};
+pub use unit::{Cursor, UnitRecord};
+pub use worker_side::{Current, Emit, Emitted, Ready, Settle, Settled, Standing, Taken};

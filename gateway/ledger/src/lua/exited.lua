@@ -1,0 +1,64 @@
+-- Draining → Cold or Starting: the runtime confirmed that the workload no longer exists. Nothing else ends a drain.
+local u, gen = unit_of(A[1]), A[2]
+redis.call('ZREM', 'drains', A[1] .. '|' .. gen)
+if u.state ~= 'draining' or u.gen ~= gen then return { 'over' } end
+
+-- What it was ended for, unless it ended by itself: then what the substrate says.
+local ours = { idle = 'idle_timeout', stopped = 'stopped', preempted = 'stopped', other_shape = 'stopped',
+  unresponsive = 'stopped', max_lifetime = 'max_lifetime', start_timed_out = 'start_failed' }
+local why = u.exit_reason ~= '' and u.exit_reason or ours[u.reason] or A[3]
+local code = u.exit_code ~= '' and u.exit_code or A[4]
+local detail = u.exit_detail ~= '' and u.exit_detail or A[5]
+local rest = ',"reason":' .. quote(why)
+if code ~= '' then rest = rest .. ',"exit_code":' .. int(tonumber(code)) end
+if detail ~= '' then rest = rest .. ',"detail":' .. quote(detail) end
+tell(u, 'worker-exit', '', rest)
+
+local id, cause = u.taken, u.reason
+if id ~= '' then
+  local key = 'turn:' .. id
+  local t = redis.call('HMGET', key, 'lost', 'taken_away', 'cancelled', 'tell')
+  for _, w in ipairs(words(u.rw)) do redis.call('HSET', 'ws:' .. w, 'unclean', id) end
+  local lost, taken_away = num(t[1]), num(t[2])
+  if cause == 'idle' or cause == 'stopped' or cause == 'preempted' or cause == 'other_shape' then
+    taken_away = taken_away + 1
+  else
+    taken_away = MAX_TAKEN_AWAY + 1
+  end
+  local told = t[4] and t[4] ~= ''
+  if taken_away > MAX_TAKEN_AWAY and not told then
+    lost, taken_away = lost + 1, num(t[2])
+    tell(u, 'turn-failed', id, ',"reason":' .. quote(why == 'oom' and 'oom' or 'worker_lost') ..
+      ',"attempts":' .. int(lost) .. ',"final":false')
+  end
+  local mark = told and t[4] or (t[3] and 'cancelled') or (lost >= policy(u).attempts and 'dead') or ''
+  redis.call('HSET', key, 'status', 'queued', 'lost', int(lost), 'taken_away', int(math.min(taken_away, MAX_TAKEN_AWAY)), 'tell', mark)
+  unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'first_event', 'cancelled')
+  -- Nobody could be asked: that is as good as a start that failed.
+  if told then failed_start(u, 'the worker was lost before it told what came of the turn', true) end
+end
+
+set(u, 'state', 'cold')
+unset(u, 'reason', 'exit_reason', 'exit_code', 'exit_detail', 'link_gw', 'link_conn', 'claim', 'ready_ms', 'served')
+if u.erasing ~= '' then settle_erased(u) end
+
+local next = head(u)
+if not next then
+  release(u)
+  return { 'exited' }
+end
+-- Leases are kept over the gap while a tree is unclean, and unless somebody came for them before the next turn did.
+local unclean = false
+for _, w in ipairs(words(u.leases)) do
+  local turn = redis.call('HGET', 'ws:' .. w, 'unclean')
+  unclean = unclean or turn == next
+end
+if not unclean and contested(u, num(redis.call('HGET', 'turn:' .. next, 'submitted_ms'))) then release(u) end
+if start(u) then
+  local keep = {}
+  for _, w in ipairs(words(u.rw)) do keep[w] = true end
+  release(u, keep)
+elseif not unclean then
+  release(u)
+end
+return { 'exited' }

@@ -1,0 +1,60 @@
+-- A turn comes in. Cold → Starting, or taken by a live idle worker, or it waits; all in this one script.
+local uid, id, owner, name, units = A[1], A[2], A[3], A[4], A[5]
+local all, rw, idem, body, most = A[15], A[16], A[20], A[21], num(A[22])
+
+if idem ~= '' then
+  local known = words(redis.call('GET', idem) or '')
+  if known[1] and known[1] ~= id then
+    if known[3] ~= body then return { 'reused' } end
+    return { 'replayed', 'turn', known[1], 'uid', known[2], 'after', redis.call('HGET', 'turn:' .. known[1], 'after') or '0-0' }
+  end
+end
+
+local u = unit_of(uid)
+local seen = redis.call('HMGET', 'turn:' .. id, 'after', 'position')
+if seen[1] then
+  -- Asked again after an unknown outcome: whatever was given to this gateway is given again.
+  local reply = { 'accepted', 'after', seen[1], 'position', seen[2] }
+  if u.taken == id and u.seen == '' and u.link_gw == GW and u.state == 'live' then
+    append(reply, message(u, id, true))
+    append(reply, { 'connection', u.link_conn })
+  elseif u.state == 'starting' and u.start_by == GW then
+    append(reply, start_fields(u))
+  end
+  return reply
+end
+
+if u.erasing ~= '' then return { 'erasing' } end
+for _, w in ipairs(words(all)) do
+  -- An id in the form of a uid names that unit's own workspace.
+  local own = #w == 26 and string.match(w, '^u[a-z2-7]+$')
+  local whose = redis.call('HGET', 'ws:' .. w, 'owner')
+  if (own and w ~= uid) or (whose and whose ~= owner) then return { 'workspace', 'id', w } end
+end
+local position = waiting(u)
+if position - (u.taken ~= '' and 1 or 0) >= most then return { 'full' } end
+
+if u.state == '' then
+  set(u, 'uid', uid, 'owner', owner, 'name', name, 'state', 'cold', 'created_ms', int(NOW))
+  redis.call('ZADD', units, 0, name)
+end
+for _, w in ipairs(words(all)) do redis.call('HSETNX', 'ws:' .. w, 'owner', owner) end
+if idem ~= '' then redis.call('SET', idem, id .. ' ' .. uid .. ' ' .. body, 'EX', TTL) end
+local after = last_event(u)
+local entry = redis.call('XADD', 'unit:' .. uid .. ':in', '*', 'turn', id)
+redis.call('HSET', 'turn:' .. id, 'id', id, 'uid', uid, 'owner', owner, 'unit', name, 'status', 'queued', 'prompt', A[6],
+  'prompt_path', A[7], 'thread', A[8], 'session', A[9], 'trigger', A[10], 'launcher', A[11], 'options', A[12], 'shape', A[13],
+  'shape_hash', A[14], 'rw', rw, 'policy', A[17], 'timeout_sec', A[18], 'traceparent', A[19], 'entry', entry,
+  'submitted_ms', int(NOW), 'after', after, 'position', int(position))
+redis.call('ZADD', 'unit:' .. uid .. ':turns', 0, id)
+
+local reply = { 'accepted', 'after', after, 'position', int(position) }
+if position > 0 then
+  queued(u, id, u.waits_for ~= '' and 'workspace ' .. u.waits_for or 'unit busy', position)
+end
+if u.state == 'cold' and u.waits_for == '' then
+  if start(u, GW) then append(reply, start_fields(u)) end
+elseif u.state == 'live' and u.taken == '' then
+  next_turn(u, reply, id)
+end
+return reply

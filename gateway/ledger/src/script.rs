@@ -1,0 +1,90 @@
+//! The Lua scripts: one file per transition, each with `lib.lua` in front.
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+use sha1::{Digest, Sha1};
+
+use crate::config::Config;
+
+/// What every script is given in front of its own arguments; see `lib.lua`.
+#[derive(Clone)]
+pub(crate) struct Header([String; 4]);
+
+impl Header {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self([
+            config.gateway.clone(),
+            config.out_entries.max(1).to_string(),
+            config.out_bytes.to_string(),
+            config.turn_ttl.as_secs().max(1).to_string(),
+        ])
+    }
+}
+
+/// A script and its hash.
+pub(crate) struct Script {
+    source: String,
+    hash: String,
+}
+
+impl Script {
+    fn new(body: &str) -> Self {
+        let source = format!("{}\n{body}", include_str!("lua/lib.lua"));
+        let hash = data_encoding::HEXLOWER.encode(&Sha1::digest(&source));
+        Self { source, hash }
+    }
+
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub(crate) fn by_hash(&self, header: &Header, args: &[&[u8]]) -> Cmd {
+        command("EVALSHA", &self.hash, header, args)
+    }
+
+    pub(crate) fn by_source(&self, header: &Header, args: &[&[u8]]) -> Cmd {
+        command("EVAL", &self.source, header, args)
+    }
+}
+
+// No KEYS: a ledger is one Redis, and which keys a transition touches is found out inside it.
+fn command(name: &str, script: &str, header: &Header, args: &[&[u8]]) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(script).arg(0).arg(&header.0);
+    for arg in args {
+        command.arg(*arg);
+    }
+    command
+}
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal;)*) => {
+        $(pub(crate) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(include_str!(concat!("lua/", $file, ".lua"))));)*
+        /// All of them.
+        pub(crate) static ALL: &[&LazyLock<Script>] = &[$(&$name,)*];
+    };
+}
+
+scripts! {
+    SUBMIT = "submit";
+    READY = "ready";
+    TAKE = "take";
+    UNLINK = "unlink";
+    EMIT = "emit";
+    SETTLE = "settle";
+    CANCEL = "cancel";
+    PICK_STARTS = "pick_starts";
+    RENEW_START = "renew_start";
+    START_FAILED = "start_failed";
+    RESTART = "restart";
+    BEGIN_DRAIN = "begin_drain";
+    BEGIN_IDLE_DRAIN = "begin_idle_drain";
+    DUE = "due";
+    PICK_DRAINS = "pick_drains";
+    EXITED = "exited";
+    ERASE = "erase";
+    FORGET = "forget";
+    HEARTBEAT = "heartbeat";
+}

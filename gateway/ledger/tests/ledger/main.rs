@@ -1,0 +1,10 @@
+//! The ledger against a real Redis.
+
+mod callers;
+mod faults;
+mod leases;
+mod lifecycle;
+mod machine;
+mod streams;
+mod support;
+mod worker;

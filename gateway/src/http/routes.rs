@@ -1,0 +1,303 @@
+//! The table of routes: the router is built from it and the OpenAPI document describes it, so neither can lack one.
+
+use axum::routing::{MethodRouter, delete, get, post};
+use contract::ErrorCode::{
+    self, Conflict, Forbidden, IdempotencyMismatch, InvalidDocument, InvalidParameter, MalformedJson, NotFound,
+    StillRunning, TooLarge, TooMany, TurnFailed, Unauthenticated, Unavailable, UnknownProfile, UnknownRunner,
+    UnsupportedMediaType,
+};
+use contract::{Dispatch, InvokeBody, RuntimeEvent};
+use http::Method;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::health::Ready;
+use super::outcome::TurnResult;
+use super::submit::AcceptedTurn;
+use super::turns::{Cancelled, TurnList};
+use super::units::UnitList;
+use super::views::{TurnView, UnitView};
+use super::{dispatch, events, health, invoke, openapi, runtime_events, turns, units};
+use crate::app::App;
+
+type Make = fn(&mut SchemaGenerator) -> Schema;
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Anybody.
+    Open,
+    /// Whoever shows a caller's JWT.
+    Caller,
+    /// The runtime, with its token.
+    Runtime,
+}
+
+/// What a good answer holds.
+#[derive(Clone, Copy)]
+pub(super) enum Content {
+    /// Nothing.
+    None,
+    /// A JSON document of this schema.
+    Json(Make),
+    /// A JSON document of this schema, or server-sent events.
+    JsonOrEvents(Make),
+    /// Text of this media type.
+    Text(&'static str),
+}
+
+/// One method of one path.
+pub(super) struct Route {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    pub(super) handler: MethodRouter<App>,
+    /// Name of the operation.
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) access: Access,
+    /// Query parameters and headers.
+    pub(super) parameters: &'static [Parameter],
+    pub(super) body: Option<Make>,
+    pub(super) answers: Vec<(u16, &'static str, Content)>,
+    pub(super) errors: Vec<ErrorCode>,
+}
+
+/// A parameter that is not in the path.
+pub(super) struct Parameter {
+    pub(super) place: &'static str,
+    pub(super) name: &'static str,
+    pub(super) description: &'static str,
+}
+
+const fn header(name: &'static str, description: &'static str) -> Parameter {
+    Parameter { place: "header", name, description }
+}
+
+const fn query(name: &'static str, description: &'static str) -> Parameter {
+    Parameter { place: "query", name, description }
+}
+
+const SUBMIT: &[Parameter] = &[
+    header("Prefer", "`respond-async`: answer 202 at once. `wait=N`: wait at most N seconds for the result."),
+    header("Idempotency-Key", "1 to 255 visible characters: a repeated request gets the first one's turn."),
+    header("traceparent", "W3C trace context; passed on to the worker."),
+];
+const PAGE_OF_UNITS: &[Parameter] =
+    &[query("cursor", "`next` of the page before."), query("limit", "1 to 200; 50 if not given.")];
+const PAGE_OF_TURNS: &[Parameter] =
+    &[query("before", "`next` of the page before."), query("limit", "1 to 200; 50 if not given.")];
+const FROM: &[Parameter] = &[
+    header("Last-Event-ID", "Id of the last event that was read; wins over `from`."),
+    query("from", "Id of an event: those after it are sent. All that are kept if not given."),
+];
+const WAIT: &[Parameter] = &[header("Prefer", "`wait=N`: wait at most N seconds for the worker's end.")];
+const ERASE: &[Parameter] = &[
+    query("keep_workspace", "`true`: keep the unit's own workspace."),
+    header("Prefer", "`wait=N`: wait at most N seconds for the worker's end; 30 if not given."),
+];
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// All routes.
+pub(super) fn table() -> Vec<Route> {
+    [submissions(), of_turns(), of_units(), of_the_platform()].into_iter().flatten().collect()
+}
+
+fn submission(
+    path: &'static str,
+    handler: MethodRouter<App>,
+    id: &'static str,
+    summary: &'static str,
+    body: Make,
+) -> Route {
+    Route {
+        method: Method::POST,
+        path,
+        handler,
+        id,
+        summary,
+        access: Access::Caller,
+        parameters: SUBMIT,
+        body: Some(body),
+        answers: vec![
+            (
+                200,
+                "The turn's result; or, with `Accept: text/event-stream`, its events as they happen.",
+                Content::JsonOrEvents(schema::<TurnResult>),
+            ),
+            (202, "Accepted; `Location` is the turn.", Content::Json(schema::<AcceptedTurn>)),
+        ],
+        errors: vec![
+            MalformedJson,
+            InvalidDocument,
+            InvalidParameter,
+            NotFound,
+            Conflict,
+            TooLarge,
+            UnsupportedMediaType,
+            UnknownProfile,
+            UnknownRunner,
+            IdempotencyMismatch,
+            TooMany,
+            TurnFailed,
+            Unavailable,
+            StillRunning,
+        ],
+    }
+}
+
+fn submissions() -> Vec<Route> {
+    let invoke = submission(
+        "/v1/units/{unit}/invoke",
+        post(invoke::invoke),
+        "invoke",
+        "Run one turn of a unit, which need not exist yet.",
+        schema::<InvokeBody>,
+    );
+    let mut dispatch = submission(
+        "/v1/dispatch",
+        post(dispatch::dispatch),
+        "dispatch",
+        "Run one turn of the unit that a unit.v1 envelope addresses.",
+        schema::<Dispatch>,
+    );
+    dispatch.errors.push(Forbidden);
+    vec![invoke, dispatch]
+}
+
+fn plain(
+    method: Method,
+    path: &'static str,
+    handler: MethodRouter<App>,
+    id: &'static str,
+    summary: &'static str,
+) -> Route {
+    Route {
+        method,
+        path,
+        handler,
+        id,
+        summary,
+        access: Access::Caller,
+        parameters: &[],
+        body: None,
+        answers: Vec::new(),
+        errors: vec![InvalidParameter, NotFound, Unavailable],
+    }
+}
+
+fn of_turns() -> Vec<Route> {
+    vec![
+        Route {
+            parameters: PAGE_OF_TURNS,
+            answers: vec![(200, "A page, the newest turn first.", Content::Json(schema::<TurnList>))],
+            ..plain(Method::GET, "/v1/units/{unit}/turns", get(turns::list), "listTurns", "A unit's conversation.")
+        },
+        Route {
+            answers: vec![(200, "The turn.", Content::Json(schema::<TurnView>))],
+            ..plain(
+                Method::GET,
+                "/v1/turns/{turn}",
+                get(turns::get),
+                "getTurn",
+                "One turn's prompt, status and result.",
+            )
+        },
+        Route {
+            answers: vec![(200, "What the cancel came to.", Content::Json(schema::<Cancelled>))],
+            ..plain(
+                Method::POST,
+                "/v1/turns/{turn}/cancel",
+                post(turns::cancel),
+                "cancelTurn",
+                "End a turn. Idempotent; the worker stays warm.",
+            )
+        },
+    ]
+}
+
+fn of_units() -> Vec<Route> {
+    let mut erase = plain(
+        Method::DELETE,
+        "/v1/units/{unit}",
+        delete(units::erase),
+        "eraseUnit",
+        "Erase a unit: its state and, unless asked to keep it, its own workspace.",
+    );
+    erase.parameters = ERASE;
+    erase.answers = vec![(204, "Erased.", Content::None)];
+    erase.errors.push(Conflict);
+    vec![
+        Route {
+            parameters: PAGE_OF_UNITS,
+            answers: vec![(200, "A page, by full name.", Content::Json(schema::<UnitList>))],
+            ..plain(Method::GET, "/v1/units", get(units::list), "listUnits", "The caller's units.")
+        },
+        Route {
+            answers: vec![(200, "The unit.", Content::Json(schema::<UnitView>))],
+            ..plain(Method::GET, "/v1/units/{unit}", get(units::get), "getUnit", "One unit.")
+        },
+        Route {
+            parameters: FROM,
+            answers: vec![(200, "Events, without end.", Content::Text("text/event-stream"))],
+            ..plain(
+                Method::GET,
+                "/v1/units/{unit}/events",
+                get(events::events),
+                "unitEvents",
+                "What happens in a unit.",
+            )
+        },
+        Route {
+            parameters: WAIT,
+            answers: vec![
+                (200, "Its worker is gone.", Content::Json(schema::<UnitView>)),
+                (202, "Its worker is being ended.", Content::Json(schema::<UnitView>)),
+            ],
+            ..plain(Method::POST, "/v1/units/{unit}/stop", post(units::stop), "stopUnit", "End a unit's worker.")
+        },
+        erase,
+    ]
+}
+
+fn of_the_platform() -> Vec<Route> {
+    let open = |path, handler, id, summary| Route {
+        access: Access::Open,
+        errors: Vec::new(),
+        ..plain(Method::GET, path, handler, id, summary)
+    };
+    let metrics = "application/openmetrics-text";
+    vec![
+        Route {
+            answers: vec![(200, "It answers.", Content::Json(schema::<serde_json::Value>))],
+            ..open("/healthz", get(health::healthz), "healthz", "Whether the gateway lives.")
+        },
+        Route {
+            answers: vec![(200, "All parts answer.", Content::Json(schema::<Ready>))],
+            errors: vec![Unavailable],
+            ..open("/readyz", get(health::readyz), "readyz", "Whether the ledger and the runtime answer.")
+        },
+        Route {
+            answers: vec![(200, "Figures.", Content::Text(metrics))],
+            ..open("/metrics", get(health::metrics), "metrics", "Figures in the OpenMetrics format.")
+        },
+        Route {
+            answers: vec![(200, "OpenAPI 3.1.", Content::Json(schema::<serde_json::Value>))],
+            ..open("/openapi.json", get(openapi::openapi), "openapi", "This document.")
+        },
+        Route {
+            access: Access::Runtime,
+            body: Some(schema::<RuntimeEvent>),
+            answers: vec![(204, "The ledger has it.", Content::None)],
+            errors: vec![MalformedJson, InvalidDocument, Unauthenticated, TooLarge, UnsupportedMediaType, Unavailable],
+            ..plain(
+                Method::POST,
+                "/internal/runtime-events",
+                post(runtime_events::runtime_events),
+                "runtimeEvents",
+                "What the runtime says about its workloads.",
+            )
+        },
+    ]
+}

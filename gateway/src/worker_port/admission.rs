@@ -1,0 +1,124 @@
+//! From an accepted connection to the one who answers it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::{DispatchClaims, Generation, UnitId};
+use ledger::{Ledger, LedgerError, Standing};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::WorkerPort;
+use super::facade::Facade;
+use super::listener::{Rewound, Wire};
+use super::preamble::{self, Kind, PreambleError};
+use crate::tokens::TokenError;
+
+/// `scope` of a token that may use the worker port.
+const SCOPE: &str = "worker";
+
+/// How often an open model connection's generation is looked up, for ends that another gateway saw.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Why a connection is closed before it is served.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Preamble(#[from] PreambleError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("the token's scope is not `{SCOPE}`")]
+    Scope,
+    #[error("the generation is over")]
+    Over,
+    #[error("the generation has too many connections")]
+    TooMany,
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    port: Arc<WorkerPort>,
+    wire: Wire,
+    permit: Option<OwnedSemaphorePermit>,
+    cancel: CancellationToken,
+) {
+    let admitted = tokio::select! {
+        () = cancel.cancelled() => return,
+        admitted = admit(&port, wire) => admitted,
+    };
+    drop(permit);
+    match admitted {
+        Ok(admitted) => admitted.run(&port, cancel).await,
+        Err(refused) => {
+            // The relay is told nothing: whoever is behind it retries, or is over and will be ended.
+            let source = std::error::Error::source(&refused).map(ToString::to_string);
+            tracing::info!(%refused, source, "a worker connection was refused");
+        }
+    }
+}
+
+struct Admitted {
+    kind: Kind,
+    claims: DispatchClaims,
+    seat: super::links::Seat,
+    io: Rewound<Wire>,
+}
+
+async fn admit(port: &WorkerPort, mut wire: Wire) -> Result<Admitted, Refused> {
+    let preamble = preamble::read(&mut wire).await?;
+    let claims = port.tokens.verify(&preamble.token)?;
+    if claims.scope != SCOPE {
+        return Err(Refused::Scope);
+    }
+    if is_over(&port.ledger, &claims.unit, claims.generation).await? {
+        return Err(Refused::Over);
+    }
+    let seat = port.links.open(&claims.unit, claims.generation).ok_or(Refused::TooMany)?;
+    Ok(Admitted { kind: preamble.kind, claims, seat, io: Rewound { first: preamble.behind, rest: wire } })
+}
+
+impl Admitted {
+    async fn run(self, port: &WorkerPort, cancel: CancellationToken) {
+        let span = (self.claims.unit.clone(), self.claims.generation, self.seat.number());
+        tracing::debug!(uid = %span.0, generation = %span.1, connection = span.2, kind = ?self.kind, "a worker connected");
+        match self.kind {
+            Kind::Redis => {
+                let facade = Facade::new(port, self.claims, self.seat, self.io, cancel);
+                facade.serve().await;
+            }
+            Kind::Http => {
+                let over = self.seat.over().clone();
+                let drained = async {
+                    cancel.cancelled().await;
+                    tokio::time::sleep(port.drain).await;
+                };
+                tokio::select! {
+                    () = port.broker.serve_http(&self.claims, self.io, cancel.clone()) => {}
+                    () = over.cancelled() => {}
+                    () = drained => {}
+                    () = until_over(port, &self.claims) => {
+                        port.links.close_generation(&self.claims.unit, self.claims.generation);
+                    }
+                }
+            }
+        }
+        tracing::debug!(uid = %span.0, generation = %span.1, connection = span.2, "a worker's connection ended");
+    }
+}
+
+/// Resolves when the ledger says that the generation is over. A ledger that does not answer says nothing.
+async fn until_over(port: &WorkerPort, claims: &DispatchClaims) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Ok(true) = is_over(&port.ledger, &claims.unit, claims.generation).await {
+            return;
+        }
+    }
+}
+
+async fn is_over(ledger: &Ledger, uid: &UnitId, generation: Generation) -> Result<bool, LedgerError> {
+    let current = ledger.current(uid, generation).await?;
+    Ok(matches!(current.standing, Standing::Over))
+}

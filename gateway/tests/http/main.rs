@@ -1,0 +1,8 @@
+//! The HTTP edge against a real, private `redis-server`; one module for each concern.
+
+mod answers;
+mod refusals;
+mod serving;
+mod starts;
+mod tenancy;
+mod world;

@@ -1,0 +1,150 @@
+//! The loop: woken by a period and by drain jobs, it activates each task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::{DeadlineKind, Ledger};
+use runtimes::RuntimeClient;
+use settings::Settings;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::{self, chain};
+use crate::status::{Board, Counts};
+use crate::tasks::drain::Drains;
+use crate::tasks::{cancel, idle, lifetime, start_timeout};
+
+/// Most deadlines of one look; what is left is looked at in the next, which follows at once.
+const MOST_DEADLINES: usize = 500;
+/// A nudge is waited for at most this long; the loop's own period does not depend on it.
+const NUDGE_WAIT: Duration = Duration::from_secs(5);
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Enforces deadlines and ends workloads.
+#[derive(Debug)]
+pub struct Reaper {
+    ledger: Ledger,
+    drains: Drains,
+    board: Board,
+    period: Duration,
+    wake: Arc<Notify>,
+    /// Whether the last look at the ledger failed; each change is said once.
+    blind: bool,
+}
+
+impl Reaper {
+    /// Connects, as often as it takes; none when `stop` came first.
+    ///
+    /// # Errors
+    /// When the settings cannot work.
+    pub async fn connect(settings: &Settings, board: Board, stop: &CancellationToken) -> anyhow::Result<Option<Self>> {
+        let runtime = connect::runtime(settings).await?;
+        let ledger = connect::ledger(settings, stop).await?;
+        Ok(ledger.map(|ledger| Self::new(settings, ledger, runtime, board)))
+    }
+
+    /// With these.
+    pub fn new(settings: &Settings, ledger: Ledger, runtime: RuntimeClient, board: Board) -> Self {
+        let wake = Arc::new(Notify::new());
+        let grace = Duration::from_secs(settings.runtime.stop_grace_sec);
+        let most = settings.reaper.most_at_once.max(1);
+        let drains = Drains::new(ledger.clone(), runtime, grace, most, board.clone(), wake.clone());
+        let period = Duration::from_millis(settings.reaper.period_ms.max(1));
+        Self { ledger, drains, board, period, wake, blind: false }
+    }
+
+    /// Works until `stop`; then what is being ended is ended, within a bound, and nothing more is begun.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let nudged = self.listen(stop.clone());
+        while !stop.is_cancelled() {
+            let more = self.activate().await;
+            if more {
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(self.period) => {}
+            }
+        }
+        self.drains.finish().await;
+        if let Err(error) = nudged.await {
+            tracing::error!(%error, "the task that listens for drain jobs ended badly");
+        }
+    }
+
+    /// Wakes the loop when a drain job is written.
+    fn listen(&self, stop: CancellationToken) -> JoinHandle<()> {
+        let (ledger, wake) = (self.ledger.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            let mut nudges = ledger.drain_nudges();
+            loop {
+                let nudged = tokio::select! {
+                    () = stop.cancelled() => return,
+                    nudged = nudges.wait(NUDGE_WAIT) => nudged,
+                };
+                match nudged {
+                    Ok(true) => wake.notify_one(),
+                    Ok(false) => {}
+                    // The period still wakes the loop, which says that the ledger is gone.
+                    Err(_) => tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(AFTER_FAILURE) => {}
+                    },
+                }
+            }
+        })
+    }
+
+    /// One look at everything. A listing that failed does nothing. `true` when there is more to look at now.
+    async fn activate(&mut self) -> bool {
+        let due = match self.ledger.due(MOST_DEADLINES).await {
+            Ok(due) => due,
+            Err(error) => {
+                let why = chain(&error);
+                if !std::mem::replace(&mut self.blind, true) {
+                    tracing::warn!(error = why, "the ledger does not answer; nothing is ended until it does");
+                }
+                for task in [idle::NAME, start_timeout::NAME, lifetime::NAME, cancel::NAME] {
+                    self.board.activated(task, Duration::ZERO, Err(why.clone()));
+                }
+                return false;
+            }
+        };
+        if std::mem::take(&mut self.blind) {
+            tracing::info!("the ledger answers again");
+        }
+        let mut progress = 0;
+        for (kind, name) in [
+            (DeadlineKind::Idle, idle::NAME),
+            (DeadlineKind::Start, start_timeout::NAME),
+            (DeadlineKind::Lifetime, lifetime::NAME),
+            (DeadlineKind::Cancel, cancel::NAME),
+        ] {
+            let began = Instant::now();
+            let mut counts = Counts::default();
+            for deadline in due.iter().filter(|d| d.kind == kind) {
+                counts.seen += 1;
+                let ended = match kind {
+                    DeadlineKind::Idle => idle::enforce(&self.ledger, deadline).await,
+                    DeadlineKind::Start => start_timeout::enforce(&self.ledger, deadline).await,
+                    DeadlineKind::Lifetime => lifetime::enforce(&self.ledger, deadline).await,
+                    DeadlineKind::Cancel => cancel::enforce(&self.ledger, deadline).await,
+                };
+                match ended {
+                    Ok(done) => counts.done += u64::from(done),
+                    Err(error) => {
+                        counts.left += 1;
+                        tracing::warn!(uid = %deadline.uid, generation = %deadline.generation, task = name, error = chain(&error), "left for the next look");
+                    }
+                }
+            }
+            progress += counts.seen - counts.left;
+            self.board.activated(name, began.elapsed(), Ok(counts));
+        }
+        self.drains.activate().await;
+        due.len() == MOST_DEADLINES && progress > 0
+    }
+}

@@ -1,0 +1,282 @@
+//! Workloads as child processes: each under a shim, and under bubblewrap where that works.
+//!
+//! The shim (`rekindle-worker shim --dir <generation folder>`) is a session of its own that outlives the runtime. It reads
+//! `launch.json`, writes `shim.pid`, starts the workload, writes `inner.json`, forwards TERM to it, and at the end writes
+//! `exit.json`. These files are how a new runtime finds it; a process id is believed only together with its start time.
+
+mod group;
+mod mounts;
+mod sandbox;
+mod shim;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::WorkloadId;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use settings::Isolation as Demanded;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::{BackendError, Condition, Exit, Isolation, Launch, Sighting};
+use crate::config::RuntimeConfig;
+use crate::environment;
+use crate::files;
+use crate::generation::GenerationDir;
+use crate::store::Store;
+use group::{Group, ProcessId};
+use sandbox::Sandbox;
+
+/// How long a shim that has lost its workload may take to write down how it ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the shim is told, as `launch.json`.
+#[derive(Debug, Serialize)]
+struct LaunchFile {
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
+    uid: u32,
+    gid: u32,
+    cgroup: Option<PathBuf>,
+    cwd: PathBuf,
+}
+
+/// What the shim tells at the end, as `exit.json`.
+#[derive(Debug, Deserialize)]
+struct ExitFile {
+    code: Option<i32>,
+    signal: Option<i32>,
+    #[serde(default)]
+    oom: bool,
+    error: Option<String>,
+}
+
+/// Child processes on this host.
+#[derive(Debug)]
+pub(crate) struct ProcessBackend {
+    shim: PathBuf,
+    worker: PathBuf,
+    ids: (u32, u32),
+    bwrap: Option<PathBuf>,
+    cgroups: Option<PathBuf>,
+    watcher: Arc<Watcher>,
+}
+
+/// Waits for the ends of shims.
+#[derive(Debug)]
+struct Watcher {
+    sightings: mpsc::Sender<Sighting>,
+    watched: Mutex<BTreeMap<String, ProcessId>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl ProcessBackend {
+    pub async fn open(
+        config: &RuntimeConfig,
+        store: &Store,
+        sightings: mpsc::Sender<Sighting>,
+        stop: CancellationToken,
+    ) -> io::Result<Self> {
+        let ids = config.worker_ids();
+        let bwrap = match &config.bwrap {
+            Some(program) => match sandbox::probe(program, ids).await {
+                Ok(()) => Some(program.clone()),
+                Err(error) => {
+                    warn!(%error, "bubblewrap does not work here");
+                    None
+                }
+            },
+            None => None,
+        };
+        match &bwrap {
+            Some(program) => info!(bwrap = %program.display(), "workloads are sandboxed by bubblewrap"),
+            None => warn!(
+                "workloads are NOT isolated: they run as uid {} with this machine's network and files. \
+                 Install bubblewrap, or use the docker backend",
+                ids.0
+            ),
+        }
+        if rustix::process::geteuid().is_root() {
+            mounts::prepare()?;
+        }
+        let cgroups = group::cgroup_parent(&config.deployment);
+        // There is nothing to connect to: all that can be known is in the folders.
+        let _ = (store, sightings.try_send(Sighting::Reconnected));
+        let watcher = Watcher { sightings, watched: Mutex::default(), tasks: TaskTracker::new(), stop };
+        Ok(Self {
+            shim: config.shim_binary.clone(),
+            worker: config.worker_binary.clone(),
+            ids,
+            bwrap,
+            cgroups,
+            watcher: Arc::new(watcher),
+        })
+    }
+
+    pub async fn launch(&self, launch: &Launch) -> Result<(), BackendError> {
+        if self.bwrap.is_none() && launch.profile.isolation == Demanded::Required {
+            let detail = "the profile demands isolation, and bubblewrap does not work here: install it, or use docker";
+            return Err(BackendError(detail.into()));
+        }
+        for path in [&self.worker, &self.shim] {
+            if !path.is_file() {
+                return Err(BackendError(format!("there is no worker binary at {}", path.display())));
+            }
+        }
+        let dir = &launch.dir;
+        let sandbox = Sandbox::plan(launch, &self.worker, self.bwrap.as_deref(), self.ids)?;
+        let token = if launch.profile.token_in_env { dir.token()? } else { String::new() };
+        let mut env = environment::build(&launch.spec, &launch.profile, &sandbox.places, &token);
+        env.entry("PATH".into()).or_insert_with(|| sandbox::DEFAULT_PATH.into());
+        let cgroup = match &self.cgroups {
+            Some(parent) => Some(group::make_cgroup(parent, dir.id(), launch)?),
+            None => None,
+        };
+        let file = LaunchFile { argv: sandbox.argv, env, uid: self.ids.0, gid: self.ids.1, cgroup, cwd: sandbox.cwd };
+        files::write_atomically(dir.path(), "launch.json", &serde_json::to_vec(&file).map_err(io::Error::other)?)?;
+        if launch.abort.is_cancelled() {
+            return Err(BackendError("it was stopped before it had started".into()));
+        }
+        let started = shim::start(&self.shim, dir, &sandbox.mounts).await?;
+        self.watcher.watch(dir.id(), started.id, started.pidfd).await;
+        Ok(())
+    }
+
+    pub async fn examine(&self, dir: &GenerationDir) -> Result<Condition, BackendError> {
+        let Some(id) = self.shim_of(dir)? else {
+            self.stop_late_shim(dir).await?;
+            return Ok(Condition::NeverStarted);
+        };
+        if let Some(pidfd) = id.open() {
+            self.watcher.watch(dir.id(), id, pidfd).await;
+            return Ok(Condition::Running);
+        }
+        self.group(dir)?.clear().await?;
+        Ok(Condition::Exited(self.exit_of(dir)?))
+    }
+
+    pub fn terminate(&self, dir: &GenerationDir) -> Result<(), BackendError> {
+        // The shim passes it on to the workload's own first process.
+        if let Some(id) = self.shim_of(dir)? {
+            id.signal(Signal::TERM)?;
+        }
+        Ok(())
+    }
+
+    /// First the workload alone, so that the shim can still say how it ended; then whatever is left.
+    pub async fn kill(&self, dir: &GenerationDir) -> Result<(), BackendError> {
+        let Some(shim) = self.shim_of(dir)? else {
+            return self.stop_late_shim(dir).await;
+        };
+        if let Some(inner) = dir.read::<ProcessId>("inner.json")? {
+            inner.signal(Signal::KILL)?;
+            if let Some(pidfd) = shim.open() {
+                // Longer than that it is not waited for.
+                let _ = tokio::time::timeout(LAST_WORDS, group::ended(pidfd)).await;
+            }
+        }
+        Ok(self.group(dir)?.clear().await?)
+    }
+
+    pub async fn remove(&self, dir: &GenerationDir) -> Result<(), BackendError> {
+        self.kill(dir).await?;
+        if let Some(parent) = &self.cgroups {
+            group::remove_cgroup(&parent.join(dir.id().to_string()))?;
+        }
+        Ok(())
+    }
+
+    pub fn health(&self) -> Result<(), BackendError> {
+        if self.worker.is_file() {
+            Ok(())
+        } else {
+            Err(BackendError(format!("there is no worker binary at {}", self.worker.display())))
+        }
+    }
+
+    pub fn close(&self) {
+        if let Some(parent) = &self.cgroups {
+            // While a workload has its own below it this fails, as it should.
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
+
+    pub fn isolation(&self) -> Isolation {
+        if self.bwrap.is_some() { Isolation::Bubblewrap } else { Isolation::None }
+    }
+
+    fn shim_of(&self, dir: &GenerationDir) -> io::Result<Option<ProcessId>> {
+        dir.read("shim.pid")
+    }
+
+    fn group(&self, dir: &GenerationDir) -> io::Result<Group> {
+        Ok(Group {
+            workload: dir.id().clone(),
+            shim: self.shim_of(dir)?,
+            inner: dir.read("inner.json")?,
+            cgroup: self.cgroups.as_ref().map(|parent| parent.join(dir.id().to_string())),
+        })
+    }
+
+    /// A runtime was killed while it started this one. Without `launch.json` a shim that has not read it yet gives up; one
+    /// that has can be seen by its command line.
+    async fn stop_late_shim(&self, dir: &GenerationDir) -> Result<(), BackendError> {
+        files::remove_if_there(&dir.path().join("launch.json"))?;
+        for id in group::by_argument(dir.path().as_os_str()) {
+            id.signal(Signal::KILL)?;
+        }
+        Ok(self.group(dir)?.clear().await?)
+    }
+
+    fn exit_of(&self, dir: &GenerationDir) -> io::Result<Exit> {
+        let log = files::tail(&dir.log());
+        let Some(file) = dir.read::<ExitFile>("exit.json")? else {
+            let detail = "its shim was killed; nobody saw how it ended".to_owned();
+            return Ok(Exit { detail: Some(detail), ..Exit::default() });
+        };
+        let code = file.code.or(file.signal.map(|s| 128 + s));
+        let last_line = log.as_deref().and_then(|l| l.lines().last()).unwrap_or_default();
+        let bwrap_failed = self.bwrap.is_some() && code == Some(1) && last_line.starts_with("bwrap: ");
+        Ok(Exit {
+            code,
+            oom: file.oom,
+            never_ran: file.error.is_some() || bwrap_failed,
+            at: None,
+            detail: file.error.or(if code == Some(0) { None } else { log }),
+        })
+    }
+}
+
+impl Watcher {
+    /// Tells when this process has ended; a second call for the same one does nothing.
+    async fn watch(self: &Arc<Self>, workload: &WorkloadId, id: ProcessId, pidfd: AsyncFd<std::os::fd::OwnedFd>) {
+        let name = workload.to_string();
+        if self.watched.lock().await.insert(name.clone(), id) == Some(id) {
+            return;
+        }
+        let (watcher, workload) = (Arc::clone(self), workload.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = watcher.stop.cancelled() => return,
+                () = group::ended(pidfd) => {}
+            }
+            watcher.watched.lock().await.remove(&name);
+            // Nobody listens any more only when the runtime has ended.
+            let _ = watcher.sightings.send(Sighting::Ended(workload)).await;
+        });
+    }
+}
+
+/// A path as text, for a command line.
+fn text(path: &Path) -> io::Result<String> {
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display()));
+    path.to_str().map(str::to_owned).ok_or_else(wrong)
+}

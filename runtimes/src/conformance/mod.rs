@@ -1,0 +1,56 @@
+//! Every backend passes every case here, by name: `cargo test -p runtimes conformance::docker::` and so on.
+
+mod bench;
+mod callbacks;
+mod cases;
+mod faults;
+mod http;
+mod images;
+mod mounts;
+
+macro_rules! suite {
+    ($($module:ident :: $case:ident;)*) => {
+        suite!(@substrate docker Docker $($module :: $case;)*);
+        suite!(@substrate bubblewrap Bubblewrap $($module :: $case;)*);
+        suite!(@substrate bare Bare $($module :: $case;)*);
+    };
+    (@substrate $name:ident $substrate:ident $($module:ident :: $case:ident;)*) => {
+        mod $name {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$module::$case(super::bench::Substrate::$substrate).await;
+                }
+            )*
+        }
+    };
+}
+
+suite! {
+    cases::starts_and_runs;
+    cases::tells_the_exit_code;
+    cases::tells_a_failure_with_its_last_words;
+    cases::tells_a_signal;
+    cases::stops_with_term;
+    cases::kills_after_the_grace;
+    cases::a_start_is_idempotent;
+    cases::ended_and_lower_generations_are_refused;
+    cases::a_higher_generation_replaces_a_lower;
+    cases::destroy_leaves_nothing;
+    cases::a_failed_start_says_why;
+    cases::lives_no_longer_than_it_may;
+    mounts::a_read_only_workspace_is_read_only;
+    mounts::a_writable_workspace_is_writable;
+    mounts::the_sockets_folder_is_read_only;
+    mounts::the_environment_is_whole_and_holds_no_secret;
+    mounts::it_has_a_loopback_and_no_other_network;
+    mounts::a_workspace_in_use_is_not_trashed;
+    faults::a_restart_finds_it_again;
+    faults::a_restart_in_the_middle_of_a_stop_sees_it_through;
+    faults::an_end_between_two_runtimes_is_told;
+    faults::a_start_that_was_cut_short_is_cleaned_up;
+    faults::everything_dies_with_what_holds_it;
+    callbacks::every_transition_is_told_in_order;
+    callbacks::what_was_not_delivered_is_delivered_after_a_restart;
+    http::the_client_sees_what_happens;
+}

@@ -1,0 +1,166 @@
+//! The real program, killed without a word in the middle of what it does: no workload ends with it, and the next one goes on.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use contract::{
+    Generation, Mode, Mount, Owner, StopReason, UnitId, UnitName, UnitRef, WorkloadId, WorkloadSpec, WorkloadState,
+};
+use runtimes::{RuntimeClient, RuntimeError};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A deployment with a runtime that can be killed.
+struct Deployment {
+    dir: tempfile::TempDir,
+    runtime: Child,
+    client: RuntimeClient,
+}
+
+/// The worker itself: without a gateway it waits for one, and TERM ends it.
+fn worker() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_rekindle-runtime")).parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "worker", "--bin", "rekindle-worker"]);
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+    folder.join("rekindle-worker")
+}
+
+fn spawn(dir: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle-runtime"));
+    command.arg("--config").arg(dir.join("rekindle.toml")).env_clear().env("PATH", "/usr/bin:/bin");
+    command.stdin(Stdio::null()).spawn().unwrap()
+}
+
+impl Deployment {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("token"), "a-runtime-token\n").unwrap();
+        let url = format!("unix://{}/runtime.sock", dir.path().display());
+        let text = format!(
+            "[runtime]\nurl = \"{url}\"\ntoken_file = \"token\"\nbackend = \"process\"\nstore = \"store\"\n\
+             deployment = \"killed-{}\"\nworker_binary = \"{}\"\nworker_port = \"unix://{}/worker.sock\"\n",
+            std::process::id(),
+            worker().display(),
+            dir.path().display()
+        );
+        std::fs::write(dir.path().join("rekindle.toml"), text).unwrap();
+        let runtime = spawn(dir.path());
+        let deployment = Self { client: RuntimeClient::new(&url, None).unwrap(), dir, runtime };
+        deployment.answers().await;
+        deployment
+    }
+
+    async fn answers(&self) {
+        let asking = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            while self.client.health().await.is_err() {
+                ticks.tick().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, asking).await.expect("the runtime answers");
+    }
+
+    async fn killed_and_started_again(&mut self) {
+        self.runtime.kill().unwrap();
+        self.runtime.wait().unwrap();
+        assert!(matches!(self.client.list().await, Err(RuntimeError::Unavailable { .. })));
+        self.runtime = spawn(self.dir.path());
+        self.answers().await;
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.runtime.kill();
+        let _ = self.runtime.wait();
+    }
+}
+
+fn spec() -> WorkloadSpec {
+    let uid = UnitId::of(&Owner::parse("killed").unwrap(), &UnitName::parse("demo").unwrap());
+    let generation = Generation(jiff::Timestamp::now().as_millisecond().unsigned_abs());
+    WorkloadSpec {
+        workload_id: WorkloadId { uid: uid.clone(), generation },
+        profile: "default".into(),
+        env: [("REKINDLE_RUNNER", "echo"), ("REKINDLE_IDLE_SEC", "600")].map(|(k, v)| (k.into(), v.into())).into(),
+        callback_url: None,
+        resources: Default::default(),
+        idle_timeout_sec: None,
+        max_lifetime_sec: None,
+        backend: None,
+        mounts: vec![Mount { workspace: uid.own_workspace(), mode: Mode::Rw }],
+        unit: UnitRef { uid, generation },
+        token: "marked-token".into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_runtime_ends_no_workload_and_the_next_one_finds_it() {
+    let mut deployment = Deployment::new().await;
+    let spec = spec();
+    let id = &spec.workload_id;
+    let started = deployment.client.start(&spec).await.unwrap();
+    assert_eq!(started.state, WorkloadState::Running, "{started:?}");
+    deployment.killed_and_started_again().await;
+    // The very same one, and still idempotent.
+    assert_eq!(deployment.client.start(&spec).await.unwrap(), started);
+    let stopped = deployment.client.stop(id, None).await.unwrap();
+    assert_eq!(
+        (stopped.state, stopped.stop_reason),
+        (WorkloadState::Stopped, Some(StopReason::Stopped)),
+        "{stopped:?}"
+    );
+    deployment.killed_and_started_again().await;
+    assert_eq!(deployment.client.get(id).await.unwrap(), stopped);
+    deployment.client.destroy(id).await.unwrap();
+    assert!(matches!(deployment.client.start(&spec).await, Err(RuntimeError::Stale { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_runtime_on_the_same_store_is_refused() {
+    let deployment = Deployment::new().await;
+    let mut second = spawn(deployment.dir.path());
+    assert!(!second.wait().unwrap().success());
+    deployment.client.health().await.unwrap();
+}
+
+/// Killed at many moments of a start: whatever it was, afterwards the workload runs or is told to have failed, nothing of it
+/// is lost sight of, and it can be destroyed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runtime_killed_in_the_middle_of_a_start_leaves_nothing_unknown() {
+    let mut deployment = Deployment::new().await;
+    for delay_ms in [0, 1, 2, 4, 8, 16, 32] {
+        let spec = spec();
+        let client = deployment.client.clone();
+        let starting = tokio::spawn({
+            let spec = spec.clone();
+            async move { client.start(&spec).await }
+        });
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        deployment.killed_and_started_again().await;
+        // It was answered, or cut off; either is right.
+        let _ = starting.await.unwrap();
+        let state = async || deployment.client.get(&spec.workload_id).await.map(|s| s.state);
+        let decided = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            while matches!(state().await, Ok(WorkloadState::Starting) | Err(RuntimeError::Unavailable { .. })) {
+                ticks.tick().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, decided).await.expect("the start is decided");
+        deployment.client.destroy(&spec.workload_id).await.unwrap();
+        let mark = format!("REKINDLE_GENERATION={}", spec.unit.generation);
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            assert!(!environ.split(|b| *b == 0).any(|v| v == mark.as_bytes()), "{:?} is left", entry.path());
+        }
+        let store = deployment.dir.path().join("store");
+        assert_eq!(std::fs::read_dir(store.join("generations")).unwrap().count(), 0);
+    }
+}

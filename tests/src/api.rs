@@ -1,0 +1,141 @@
+//! The gateway as a caller sees it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+
+use crate::http::{self, Answer, Target};
+use crate::sse::Events;
+
+/// How long any single call may take; longer than any turn of a test.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A caller: a gateway's address and a token.
+#[derive(Debug, Clone)]
+pub struct Api {
+    target: Target,
+    token: String,
+}
+
+impl Api {
+    /// A caller of the gateway at `host:port`; an empty token sends none.
+    pub fn new(address: impl Into<String>, token: impl Into<String>) -> Self {
+        Self { target: Target::Tcp(address.into()), token: token.into() }
+    }
+
+    /// The same gateway with another token.
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { target: self.target.clone(), token: token.into() }
+    }
+
+    /// A request of any kind.
+    ///
+    /// # Errors
+    /// When the gateway cannot be reached, breaks the connection, or takes longer than two minutes.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> anyhow::Result<Answer> {
+        let request = self.request(method, path, headers, body);
+        tokio::time::timeout(LIMIT, http::send(&self.target, request)).await?
+    }
+
+    /// `GET`
+    ///
+    /// # Panics
+    /// When the gateway cannot be reached.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], Bytes::new()).await.unwrap_or_else(|e| panic!("GET {path}: {e:#}"))
+    }
+
+    /// `DELETE`
+    ///
+    /// # Panics
+    /// When the gateway cannot be reached.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, &[], Bytes::new()).await.unwrap_or_else(|e| panic!("DELETE {path}: {e:#}"))
+    }
+
+    /// `POST` of a JSON document.
+    ///
+    /// # Panics
+    /// When the gateway cannot be reached.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_with(path, &[], body).await
+    }
+
+    /// `POST` of a JSON document with more headers.
+    ///
+    /// # Panics
+    /// When the gateway cannot be reached.
+    pub async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        self.send(Method::POST, path, headers, body.to_string().into())
+            .await
+            .unwrap_or_else(|e| panic!("POST {path}: {e:#}"))
+    }
+
+    /// Runs a turn to its end and returns the JSON answer.
+    ///
+    /// # Panics
+    /// When the gateway cannot be reached.
+    pub async fn invoke(&self, unit: &str, prompt: &str) -> Answer {
+        self.post(&format!("/v1/units/{unit}/invoke"), &json!({ "prompt": prompt })).await
+    }
+
+    /// Starts a turn and reads its events as they come.
+    ///
+    /// # Panics
+    /// When the gateway cannot be reached or answers with anything but a stream.
+    pub async fn invoke_streaming(&self, unit: &str, body: &Value) -> Events {
+        let path = format!("/v1/units/{unit}/invoke");
+        self.stream(self.request(Method::POST, &path, &[("accept", "text/event-stream")], body.to_string().into()))
+            .await
+    }
+
+    /// A unit's events: from now on, or after the one with the given id (`0` for all).
+    ///
+    /// # Panics
+    /// When the gateway cannot be reached or answers with anything but a stream.
+    pub async fn events(&self, unit: &str, after: Option<&str>) -> Events {
+        let path = format!("/v1/units/{unit}/events");
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(after.map(|id| ("last-event-id", id)));
+        self.stream(self.request(Method::GET, &path, &headers, Bytes::new())).await
+    }
+
+    async fn stream(&self, request: Request<Full<Bytes>>) -> Events {
+        let path = request.uri().to_string();
+        let (response, driver) = tokio::time::timeout(LIMIT, http::open(&self.target, request))
+            .await
+            .unwrap_or_else(|_| panic!("{path}: no answer within {LIMIT:?}"))
+            .unwrap_or_else(|e| panic!("{path}: {e:#}"));
+        let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
+        if !response.status().is_success() || !kind.starts_with("text/event-stream") {
+            let status = response.status();
+            let body =
+                http_body_util::BodyExt::collect(response.into_body()).await.map(|b| b.to_bytes()).unwrap_or_default();
+            panic!("{path}: {status} instead of a stream: {}", String::from_utf8_lossy(&body));
+        }
+        Events::new(response.into_body(), driver)
+    }
+
+    fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::builder().method(method).uri(path).header("host", "gateway");
+        if !self.token.is_empty() {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
+        if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Full::new(body)).unwrap_or_else(|e| panic!("no request for {path:?}: {e}"))
+    }
+}

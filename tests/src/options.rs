@@ -1,0 +1,97 @@
+//! What a test wants of its deployment, and the settings file that says so.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::paths;
+use crate::redis::Redis;
+
+/// What runs the workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Child processes, under bubblewrap.
+    Process,
+    /// The local Docker engine.
+    Docker,
+}
+
+impl Backend {
+    /// As the settings call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+/// What a test wants of its deployment.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What runs the workloads.
+    pub backend: Backend,
+    /// The model endpoint behind the broker.
+    pub model: Option<String>,
+    /// Tables of the settings file that replace the harness' own of the same name, as TOML: `[profiles.default]`, `[limits]` …
+    pub settings: String,
+}
+
+impl Options {
+    /// A deployment whose default profile runs the `echo` runner and idles out after a minute.
+    pub fn new(backend: Backend) -> Self {
+        Self { backend, model: None, settings: String::new() }
+    }
+
+    /// With a model endpoint.
+    #[must_use]
+    pub fn model(mut self, base_url: impl Into<String>) -> Self {
+        self.model = Some(base_url.into());
+        self
+    }
+
+    /// With more settings.
+    #[must_use]
+    pub fn settings(mut self, toml: &str) -> Self {
+        self.settings.push_str(toml);
+        self.settings.push('\n');
+        self
+    }
+}
+
+pub(crate) fn settings(options: &Options, home: &Path, redis: &Redis, address: &str, deployment: &str) -> String {
+    let home = home.display();
+    let tables = [
+        (
+            "[gateway]",
+            format!(
+                "listen = \"{address}\"\nworker_port = \"unix://{home}/run/worker.sock\"\ndispatch_key_file = \"secrets/dispatch_ed25519.pem\"\ndrain_sec = 1\n"
+            ),
+        ),
+        ("[redis]", format!("url = \"{}\"\n", redis.url())),
+        (
+            "[runtime]",
+            format!(
+                "url = \"unix://{home}/run/runtime.sock\"\ntoken_file = \"secrets/runtime_token\"\nbackend = \"{}\"\ndeployment = \"{deployment}\"\nstore = \"store\"\nworker_binary = \"{}\"\nstop_grace_sec = 3\n",
+                options.backend.name(),
+                paths::static_worker().display(),
+            ),
+        ),
+        ("[reaper]", "period_ms = 100\n".into()),
+        ("[auth]", "jwt_secret_file = \"secrets/jwt_hs256\"\n".into()),
+        (
+            "[profiles.default]",
+            "image = \"rekindle/test-base:latest\"\nrunner = \"echo\"\nidle_timeout_sec = 60\n".into(),
+        ),
+    ];
+    let mut text = String::new();
+    for (name, body) in tables {
+        if !options.settings.lines().any(|line| line.trim() == name) {
+            let _ = writeln!(text, "{name}\n{body}");
+        }
+    }
+    if let Some(url) = &options.model {
+        let _ =
+            writeln!(text, "[broker.anthropic]\nbase_url = \"{url}\"\napi_key_file = \"secrets/anthropic_api_key\"\n");
+    }
+    text + &options.settings
+}

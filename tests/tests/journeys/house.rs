@@ -1,0 +1,133 @@
+//! The rules of the house, over `cargo metadata` and the files themselves.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use tests::paths;
+
+/// Who may depend on what, directly and outside of tests.
+const ONLY: &[(&str, &[&str])] = &[
+    ("bollard", &["runtimes"]),
+    ("kube", &["runtimes"]),
+    ("git2", &["workspace"]),
+    ("redis", &["ledger", "worker"]),
+    ("aws-sdk-s3", &["gateway"]),
+];
+
+/// What would be I/O or an executor.
+const NOT_IN_CONTRACT: &[&str] = &["tokio", "hyper", "reqwest", "axum", "redis", "rustix", "libc", "tokio-util", "mio"];
+
+/// Each crate and the crates of this workspace that it may use: services use libraries, never each other.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("contract", &[]),
+    ("settings", &["contract"]),
+    ("relay", &["contract"]),
+    ("workspace", &["contract"]),
+    ("ledger", &["contract"]),
+    ("runtimes", &["contract", "relay", "settings"]),
+    ("worker", &["contract", "relay", "workspace"]),
+    ("gateway", &["contract", "ledger", "runtimes", "settings"]),
+    ("reaper", &["contract", "ledger", "runtimes", "settings"]),
+    ("rekindle", &["contract", "settings", "runtimes"]),
+    ("tests", &["contract", "ledger", "runtimes", "settings", "relay", "workspace"]),
+];
+
+/// Lines: what a main, and what any file, may have. Near 400 is the aim.
+const MAIN_LINES: usize = 100;
+const FILE_LINES: usize = 500;
+
+/// Direct dependencies of each crate of the workspace; those of tests and of builds are left out.
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    let mut command = MetadataCommand::new();
+    command.manifest_path(paths::repository().join("Cargo.toml")).no_deps().other_options(vec!["--offline".into()]);
+    let metadata = command.exec().expect("cargo metadata");
+    let direct = |package: &cargo_metadata::Package| {
+        let normal = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal);
+        normal.map(|d| d.name.clone()).collect()
+    };
+    metadata.packages.iter().map(|p| (p.name.to_string(), direct(p))).collect()
+}
+
+#[test]
+fn drivers_stay_with_the_crate_that_owns_them() {
+    for (name, used) in dependencies() {
+        for (driver, owners) in ONLY {
+            let uses = used.iter().any(|d| d == driver);
+            assert!(!uses || owners.contains(&name.as_str()), "{name} depends on {driver}; only {owners:?} may");
+        }
+    }
+}
+
+#[test]
+fn the_contract_does_no_io() {
+    let used = &dependencies()["contract"];
+    let forbidden: Vec<_> = used.iter().filter(|d| NOT_IN_CONTRACT.contains(&d.as_str())).collect();
+    assert!(forbidden.is_empty(), "contract depends on {forbidden:?}");
+}
+
+#[test]
+fn services_use_libraries_and_never_each_other() {
+    let all = dependencies();
+    let rules: BTreeMap<_, _> = MAY_USE.iter().copied().collect();
+    for (name, used) in &all {
+        let may = rules.get(name.as_str()).unwrap_or_else(|| panic!("{name} is new: say here what it may use"));
+        for other in used.iter().filter(|d| all.contains_key(*d)) {
+            assert!(may.contains(&other.as_str()), "{name} depends on {other}; it may use {may:?}");
+        }
+    }
+}
+
+#[test]
+fn mains_only_wire_and_files_stay_readable() {
+    let root = paths::repository();
+    let mut long = Vec::new();
+    let mut looked_at = 0;
+    for top in ["gateway", "reaper", "worker", "runtimes", "tests"] {
+        each_source(&root.join(top), &mut |path| {
+            looked_at += 1;
+            let lines = std::fs::read_to_string(path).expect("a source file in UTF-8").lines().count();
+            let most = if path.file_name().is_some_and(|n| n == "main.rs") { MAIN_LINES } else { FILE_LINES };
+            if lines > most {
+                long.push(format!(
+                    "{}: {lines} lines, at most {most}",
+                    path.strip_prefix(&root).unwrap_or(path).display()
+                ));
+            }
+        });
+    }
+    assert!(looked_at > 30, "only {looked_at} files were found");
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    let marks = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("#[ig", "nore"), concat!("dbg", "!(")];
+    let root = paths::repository();
+    let mut found = Vec::new();
+    for top in ["gateway", "reaper", "worker", "runtimes", "tests"] {
+        each_source(&root.join(top), &mut |path| {
+            let text = std::fs::read_to_string(path).expect("a source file in UTF-8");
+            for (number, line) in text.lines().enumerate() {
+                if marks.iter().any(|m| line.contains(m)) {
+                    found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+                }
+            }
+        });
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+fn each_source(dir: &Path, visit: &mut impl FnMut(&Path)) {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            each_source(&path, visit);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            visit(&path);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Carries a sandbox's two sockets to the gateway's worker port, parsing nothing that the sandbox says.
+//!
+//! The relay is outside the sandbox. It alone knows the generation's dispatch token; for every connection that the
+//! sandbox makes it opens one to the worker port, says who it is in one line, and then moves bytes both ways.
+
+mod pipe;
+mod port;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+pub use port::{WorkerPort, WorkerPortError};
+
+/// File name of the socket that speaks RESP.
+pub const REDIS_SOCK: &str = "redis.sock";
+/// File name of the socket that speaks HTTP.
+pub const GATEWAY_SOCK: &str = "gateway.sock";
+
+/// The worker port refuses longer preambles.
+const PREAMBLE_MAX_BYTES: usize = 4096;
+
+/// What one sandbox may ask of its relay.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at a time, of both sockets together; more are closed at once.
+    pub max_connections: usize,
+    /// How long the worker port may take to accept a connection.
+    pub connect_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_connections: 64, connect_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// Both listeners of one generation.
+#[derive(Debug)]
+pub struct Relay {
+    redis: UnixListener,
+    gateway: UnixListener,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    worker_port: WorkerPort,
+    redis_preamble: String,
+    http_preamble: String,
+    connect_timeout: Duration,
+    permits: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Redis,
+    Http,
+}
+
+impl Relay {
+    /// Makes `redis.sock` and `gateway.sock` in `sock_dir`, in the place of any that are there, for every uid to use: who
+    /// may reach them is decided by who has the folder mounted. Needs a tokio runtime with I/O around it.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the token cannot be said in one preamble line, else what the kernel says of the sockets. An
+    /// earlier relay's sockets that were not replaced yet stay as they are.
+    pub fn listen(sock_dir: &Path, token: String, worker_port: WorkerPort, limits: Limits) -> io::Result<Self> {
+        let token = token.trim();
+        if token.is_empty() || token.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a dispatch token is one word"));
+        }
+        let redis_preamble = format!("REKINDLE/1 redis {token}\n");
+        let http_preamble = format!("REKINDLE/1 http {token}\n");
+        if redis_preamble.len() > PREAMBLE_MAX_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the dispatch token is too long for a preamble"));
+        }
+        let shared = Shared {
+            worker_port,
+            redis_preamble,
+            http_preamble,
+            connect_timeout: limits.connect_timeout,
+            permits: Arc::new(Semaphore::new(limits.max_connections)),
+        };
+        Ok(Self {
+            redis: bind(&sock_dir.join(REDIS_SOCK))?,
+            gateway: bind(&sock_dir.join(GATEWAY_SOCK))?,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Serves until cancelled; then all connections are closed. The socket files stay: a successor may have replaced them
+    /// already, and a worker that finds a dead one tries again.
+    pub async fn run(self, cancel: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            let (accepted, kind) = tokio::select! {
+                () = cancel.cancelled() => break,
+                accepted = self.redis.accept() => (accepted, Kind::Redis),
+                accepted = self.gateway.accept() => (accepted, Kind::Http),
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
+                Ok((client, _)) => match Arc::clone(&self.shared.permits).try_acquire_owned() {
+                    Ok(permit) => {
+                        connections.spawn(serve(Arc::clone(&self.shared), client, kind, permit));
+                    }
+                    Err(_) => debug!("too many connections from a sandbox, one is closed"),
+                },
+                Err(error) => {
+                    // Out of descriptors, mostly: accepting again at once would spin.
+                    warn!(%error, "cannot accept a sandbox's connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        connections.shutdown().await;
+    }
+}
+
+/// Binds beside the final name and renames, so that the socket is never absent and never there with a narrower mode.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&fresh)
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {}: {e}", fresh.display())))?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o666))?;
+    std::fs::rename(&fresh, path)?;
+    Ok(listener)
+}
+
+/// Failing means closing the client's connection, which dropping it does: the client retries with back-off.
+async fn serve(shared: Arc<Shared>, client: UnixStream, kind: Kind, _permit: OwnedSemaphorePermit) {
+    let carried = match &shared.worker_port {
+        WorkerPort::Unix(path) => match shared.connect(UnixStream::connect(path)).await {
+            Ok(gateway) => shared.carry(client, gateway, kind).await,
+            Err(error) => Err(error),
+        },
+        WorkerPort::Tcp(address) => match shared.connect(tokio::net::TcpStream::connect(address)).await {
+            // A RESP command is small and waits for its answer: Nagle would add a delayed ACK to each.
+            Ok(gateway) => match gateway.set_nodelay(true) {
+                Ok(()) => shared.carry(client, gateway, kind).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = carried {
+        debug!(%error, ?kind, "a sandbox's connection ended");
+    }
+}
+
+impl Shared {
+    async fn connect<S>(&self, connecting: impl Future<Output = io::Result<S>>) -> io::Result<S> {
+        tokio::time::timeout(self.connect_timeout, connecting)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the worker port does not accept")))
+    }
+
+    async fn carry<G>(&self, client: UnixStream, mut gateway: G, kind: Kind) -> io::Result<()>
+    where
+        G: AsyncRead + AsyncWrite + Unpin,
+    {
+        let preamble = match kind {
+            Kind::Redis => &self.redis_preamble,
+            Kind::Http => &self.http_preamble,
+        };
+        gateway.write_all(preamble.as_bytes()).await?;
+        pipe::pipe(client, gateway).await
+    }
+}

@@ -1,0 +1,105 @@
+//! What one turn says, bounded: a runner that prints without end neither fills the out-stream nor anybody's memory.
+
+use contract::{EventBody, TurnId};
+use serde_json::Value;
+
+use crate::link::Events;
+
+/// Bytes of texts, arguments and summaries that one turn may emit.
+const TURN_BYTES: usize = 1 << 20;
+/// Events that one turn may emit beside those that end it.
+const TURN_EVENTS: usize = 9_000;
+/// Longest text of a tool call's arguments; longer ones are cut and become a text.
+const ARGS_BYTES: usize = 16 * 1024;
+/// Longest summary of a tool's answer.
+const SUMMARY_BYTES: usize = 2 * 1024;
+
+/// The sink of one turn.
+#[derive(Debug)]
+pub struct Sink {
+    events: Events,
+    turn: TurnId,
+    bytes_left: usize,
+    events_left: usize,
+    left_out: bool,
+}
+
+impl Sink {
+    /// A sink with its whole allowance.
+    pub fn new(events: Events, turn: TurnId) -> Self {
+        Self { events, turn, bytes_left: TURN_BYTES, events_left: TURN_EVENTS, left_out: false }
+    }
+
+    /// Says what the platform says of a turn; never left out.
+    pub async fn tell(&self, body: EventBody) {
+        self.events.emit(&self.turn, body).await;
+    }
+
+    /// Says what the runner says. Waits while the gateway is behind. What is beyond the allowance is left out.
+    pub async fn emit(&mut self, mut body: EventBody) {
+        let bytes = match &mut body {
+            EventBody::MessageDelta { text } | EventBody::ThinkingDelta { text } if text.is_empty() => return,
+            EventBody::MessageDelta { text } | EventBody::ThinkingDelta { text } => {
+                self.left_out |= truncate(text, self.bytes_left);
+                text.len()
+            }
+            EventBody::ToolCall { args, .. } => {
+                let mut text = args.to_string();
+                if truncate(&mut text, ARGS_BYTES) {
+                    *args = Value::String(text.clone() + "…");
+                }
+                text.len()
+            }
+            EventBody::ToolResult { summary, .. } => {
+                if truncate(summary, SUMMARY_BYTES) {
+                    summary.push('…');
+                }
+                summary.len()
+            }
+            _ => 0,
+        };
+        if self.events_left == 0 || self.bytes_left == 0 || bytes > self.bytes_left {
+            self.left_out = true;
+            self.bytes_left = 0;
+            return;
+        }
+        self.events_left -= 1;
+        self.bytes_left -= bytes;
+        self.events.emit(&self.turn, body).await;
+    }
+
+    /// Whether something was left out.
+    pub fn left_out(&self) -> bool {
+        self.left_out
+    }
+
+    /// Which turn.
+    pub fn turn(&self) -> &TurnId {
+        &self.turn
+    }
+}
+
+/// Cuts a text to at most so many bytes, between characters; says whether it did.
+pub fn truncate(text: &mut String, max_bytes: usize) -> bool {
+    if text.len() <= max_bytes {
+        return false;
+    }
+    let end = (0..=max_bytes).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    text.truncate(end);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let mut text = "aäö".to_owned();
+        assert!(!truncate(&mut text, 5));
+        assert!(truncate(&mut text, 4));
+        assert_eq!(text, "aä");
+        assert!(truncate(&mut text, 2));
+        assert_eq!(text, "a");
+    }
+}

@@ -1,0 +1,78 @@
+//! The files of a generation's folder that the shim reads and writes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::oom;
+use crate::processes::Stat;
+
+pub(super) const SHIM: &str = "shim.pid";
+pub(super) const INNER: &str = "inner.json";
+pub(super) const EXIT: &str = "exit.json";
+pub(super) const LOG: &str = "log";
+
+/// What to start.
+#[derive(Debug, Deserialize)]
+pub(super) struct Launch {
+    pub argv: Vec<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    pub uid: u32,
+    pub gid: u32,
+    pub cgroup: Option<PathBuf>,
+    pub cwd: Option<PathBuf>,
+}
+
+impl Launch {
+    pub fn read(dir: &Path) -> anyhow::Result<Self> {
+        let path = dir.join("launch.json");
+        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let launch: Self = serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))?;
+        if launch.argv.is_empty() {
+            bail!("{}: argv is empty", path.display());
+        }
+        Ok(launch)
+    }
+
+    /// How often memory ran out in its cgroup.
+    pub fn oom_kills(&self) -> u64 {
+        self.cgroup.as_deref().map_or(0, oom::kills_in)
+    }
+}
+
+/// A process, for ever: ids are used again, but not with the same start.
+#[derive(Debug, Serialize)]
+pub(super) struct Identity {
+    pid: i32,
+    starttime: u64,
+}
+
+impl Identity {
+    pub fn of(pid: i32) -> anyhow::Result<Self> {
+        let stat = Stat::of(pid).with_context(|| format!("read /proc/{pid}/stat"))?;
+        Ok(Self { pid, starttime: stat.starttime })
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Exit {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub oom: bool,
+    pub error: Option<String>,
+}
+
+/// Temporary file, fsync, rename: whoever reads it reads all of it.
+pub(super) fn write(dir: &Path, name: &str, what: &impl Serialize) -> anyhow::Result<()> {
+    let temporary = dir.join(format!(".{name}.new"));
+    let mut file = File::create(&temporary).with_context(|| format!("write {}", temporary.display()))?;
+    file.write_all(&serde_json::to_vec(what)?)?;
+    file.sync_all()?;
+    fs::rename(&temporary, dir.join(name)).with_context(|| format!("write {name} in {}", dir.display()))
+}

@@ -1,0 +1,160 @@
+//! Starting the program, and waiting for its end.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+use rustix::process::{Pid, Signal, getpid, getppid};
+
+use super::files::{LOG, Launch};
+
+/// Leaves the runtime: own session, nothing of its standard streams, own cgroup.
+pub(super) fn detach(dir: &Path, launch: &Launch) -> anyhow::Result<()> {
+    // Fails only for the leader of a process group, which may already have its own session.
+    if rustix::process::setsid().is_err() && rustix::process::getsid(None)? != getpid() {
+        anyhow::bail!("the shim must not be started as the leader of a process group");
+    }
+    let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
+    let log = log(dir)?;
+    for (fd, becomes) in [(&null, 0), (&null, 1), (&log, 2)] {
+        // SAFETY: both are open descriptors, and the standard streams are used by nobody else in this single thread.
+        if unsafe { libc::dup2(fd.as_raw_fd(), becomes) } < 0 {
+            return Err(io::Error::last_os_error()).context("leave the standard streams");
+        }
+    }
+    if let Some(cgroup) = &launch.cgroup {
+        let procs = cgroup.join("cgroup.procs");
+        std::fs::write(&procs, getpid().to_string()).with_context(|| format!("enter {}", procs.display()))?;
+    }
+    Ok(())
+}
+
+fn log(dir: &Path) -> anyhow::Result<File> {
+    OpenOptions::new().create(true).append(true).open(dir.join(LOG)).context("open the log")
+}
+
+/// How a program ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+}
+
+impl Status {
+    /// By KILL, as far as can be seen: `bwrap` tells its child's signal as a status.
+    pub fn is_killed(&self) -> bool {
+        self.signal == Some(9) || self.code == Some(137)
+    }
+}
+
+/// The program, started.
+#[derive(Debug)]
+pub(super) struct Started {
+    child: Child,
+    pub is_bwrap: bool,
+}
+
+/// Starts the program with its own uid, gid and environment, and no more.
+pub(super) fn start(dir: &Path, launch: &Launch) -> anyhow::Result<Started> {
+    let (program, args) = launch.argv.split_first().context("argv is empty")?;
+    let log = log(dir)?;
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(&launch.env).stdin(Stdio::null());
+    command.stdout(log.try_clone()?).stderr(log);
+    if let Some(cwd) = &launch.cwd {
+        command.current_dir(cwd);
+    }
+    if rustix::process::geteuid().is_root() {
+        // With root's groups dropped, too, which std does by itself when it changes the uid as root.
+        command.uid(launch.uid).gid(launch.gid);
+    }
+    let shim = getpid();
+    // SAFETY: between fork and exec only system calls are made; nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(move || die_with(shim));
+    }
+    let child = command.spawn().with_context(|| format!("cannot start `{program}`"))?;
+    let is_bwrap = Path::new(program).file_name().is_some_and(|name| name == "bwrap");
+    Ok(Started { child, is_bwrap })
+}
+
+/// In the child: KILL when the shim dies, whose end may have come already; and no signal stays blocked.
+fn die_with(shim: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != Some(shim) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    set_mask(libc::SIG_SETMASK, &[]).map(drop)
+}
+
+impl Started {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Reaps what has died; how the program ended, if it has.
+    pub fn ended(&mut self) -> anyhow::Result<Option<Status>> {
+        let status = self.child.try_wait().context("wait for the program")?;
+        if status.is_none() {
+            for pid in crate::processes::children(getpid().as_raw_nonzero().get()) {
+                if pid != self.pid() {
+                    crate::processes::reap(pid);
+                }
+            }
+        }
+        Ok(status.map(|status| Status { code: status.code(), signal: status.signal() }))
+    }
+}
+
+/// The signals that the shim waits for, instead of being interrupted by them.
+#[derive(Debug)]
+pub(super) struct Signals(());
+
+const WAITED: [Signal; 4] = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP];
+
+impl Signals {
+    pub fn block() -> io::Result<Self> {
+        set_mask(libc::SIG_BLOCK, &WAITED).map(|_| Self(()))
+    }
+
+    /// Waits for the next one.
+    pub fn wait(&self) -> io::Result<Signal> {
+        let set = set_of(&WAITED);
+        loop {
+            // SAFETY: the set is initialised; the information about the signal is not asked for.
+            let signal = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
+            if signal >= 0 {
+                if let Some(&signal) = WAITED.iter().find(|known| known.as_raw() == signal) {
+                    return Ok(signal);
+                }
+            } else if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+}
+
+fn set_of(signals: &[Signal]) -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set, sigaddset is given an initialised one and valid numbers.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal.as_raw());
+        }
+        set.assume_init()
+    }
+}
+
+fn set_mask(how: i32, signals: &[Signal]) -> io::Result<()> {
+    let set = set_of(signals);
+    // SAFETY: the set is initialised; the old mask is not asked for.
+    match unsafe { libc::sigprocmask(how, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,111 @@
+//! Putting a repository in order between turns: locks of dead processes, half-done merges, traps among the objects.
+
+use std::os::fd::AsFd;
+
+use git2::Oid;
+use rustix::fs::FileType;
+
+use crate::error::{Doing, Result};
+use crate::refs::Refs;
+use crate::root::{Root, list};
+use crate::store::Store;
+
+/// Files that say that an operation is under way which the next commit ends (git's `remove_merge_branch_state`).
+const MERGE_STATE: [&str; 7] =
+    ["MERGE_HEAD", "MERGE_MODE", "MERGE_MSG", "AUTO_MERGE", "CHERRY_PICK_HEAD", "REVERT_HEAD", "SQUASH_MSG"];
+/// The same, for operations of several commits.
+const SEQUENCE_STATE: [&str; 4] = ["rebase-merge", "rebase-apply", "sequencer", "REBASE_HEAD"];
+
+/// Removes what dead processes left locked and what would hold up or mislead a reader of the objects.
+/// Nothing else is alive in the workspace when this runs.
+pub(crate) fn sweep(root: &Root, notices: &mut Vec<String>) -> Result<()> {
+    let mut locks = Refs(root).locks_below(b".git/refs");
+    for name in ["index.lock", "HEAD.lock", "packed-refs.lock", "config.lock", "shallow.lock"] {
+        locks.push(format!(".git/{name}").into_bytes());
+    }
+    for lock in locks {
+        if root.stat(&lock).doing(|| "look for stale locks".into())?.is_some() {
+            root.remove(&lock).doing(|| "remove a stale lock".into())?;
+            notices.push(format!("removed the stale lock {}", String::from_utf8_lossy(&lock)));
+        }
+    }
+    root.make_dir(b".git/refs/heads").doing(|| "make refs/heads".into())?;
+    sweep_objects(root, b".git/objects", 0, notices)
+}
+
+/// A FIFO in the place of an object would keep its reader waiting for ever, a link lead it elsewhere.
+fn sweep_objects(root: &Root, path: &[u8], depth: usize, notices: &mut Vec<String>) -> Result<()> {
+    let dir = root.dir(path).doing(|| "look through the objects".into())?;
+    for (name, mut kind) in list(dir.as_fd()).doing(|| "look through the objects".into())? {
+        let below = [path, b"/", &name].concat();
+        if kind == FileType::Unknown {
+            kind = root
+                .stat(&below)
+                .doing(|| "look at an object".into())?
+                .map_or(FileType::RegularFile, |s| s.file_type());
+        }
+        match kind {
+            FileType::RegularFile => {}
+            FileType::Directory if depth == 0 => sweep_objects(root, &below, 1, notices)?,
+            FileType::Directory => {}
+            _ => {
+                root.remove(&below).doing(|| "remove what is no object".into())?;
+                notices.push(format!("removed {}, which is no regular file", String::from_utf8_lossy(&below)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes an alternates file or the like that a turn left: with it the repository would not stand on its own.
+pub(crate) fn remove_borrowing(root: &Root, notices: &mut Vec<String>) -> Result<()> {
+    for name in ["objects/info/alternates", "objects/info/http-alternates", "commondir"] {
+        let path = format!(".git/{name}");
+        if root.stat(path.as_bytes()).doing(|| format!("look at {path}"))?.is_some() {
+            root.remove(path.as_bytes()).doing(|| format!("remove {path}"))?;
+            notices.push(format!("removed {path}: a workspace's repository must stand on its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Ends a merge, cherry-pick or revert that is under way; what was being merged in is kept on `keep`.
+pub(crate) fn end_merge(root: &Root, store: &Store<'_>, keep: &str, notices: &mut Vec<String>) -> Result<()> {
+    let merging = root.read(b".git/MERGE_HEAD", 1 << 16).ok().flatten().unwrap_or_default();
+    let first = String::from_utf8_lossy(&merging).lines().next().and_then(|line| Oid::from_str(line.trim()).ok());
+    let mut removed = Vec::new();
+    for name in MERGE_STATE {
+        let path = format!(".git/{name}");
+        if root.stat(path.as_bytes()).doing(|| format!("look at {path}"))?.is_some() {
+            if name == "MERGE_HEAD"
+                && let Some(oid) = first.filter(|oid| store.has_commit(*oid))
+            {
+                Refs(root).set(keep, oid)?;
+                notices.push(format!("a merge of {oid} was in progress and is ended; that commit is kept on {keep}"));
+            }
+            root.remove(path.as_bytes()).doing(|| format!("remove {path}"))?;
+            removed.push(name);
+        }
+    }
+    if !removed.is_empty() {
+        notices.push(format!("removed the state of an unfinished operation: {}", removed.join(", ")));
+    }
+    Ok(())
+}
+
+/// Which operations of several commits are under way.
+pub(crate) fn sequences(root: &Root) -> Vec<&'static str> {
+    let there = |name: &&str| root.stat(format!(".git/{name}").as_bytes()).is_ok_and(|found| found.is_some());
+    SEQUENCE_STATE.into_iter().filter(there).collect()
+}
+
+/// Ends those which were not under way when the turn began: HEAD is put back from under them.
+pub(crate) fn end_sequences(root: &Root, before: &[String], notices: &mut Vec<String>) -> Result<()> {
+    for name in sequences(root) {
+        if !before.iter().any(|b| b == name) {
+            root.remove(format!(".git/{name}").as_bytes()).doing(|| format!("remove .git/{name}"))?;
+            notices.push(format!("ended an unfinished operation of the turn: {name}"));
+        }
+    }
+    Ok(())
+}

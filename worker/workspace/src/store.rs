@@ -1,0 +1,225 @@
+//! The object database of a workspace's repository. libgit2 gets to see it through a bare repository made here,
+//! so that it never reads the real one's configuration, refs, attributes or hooks.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::sync::Once;
+
+use git2::{ConfigLevel, DiffOptions, ObjectType, OdbLookupFlags, Oid, Repository};
+use rustix::fs::{self, Mode};
+
+use crate::error::{Doing, Result, WorkspaceError};
+use crate::root::{Root, SCRATCH, open_dir_at, open_file_at, remove_at};
+use crate::rules::bad_name;
+use crate::tree::{Entry, Flat, Kind};
+
+const MAX_TREE_DEPTH: usize = 256;
+/// Objects beyond this many are made durable by one sync of the file system.
+const SYNC_ONE_BY_ONE: usize = 128;
+/// Larger files are not counted line by line.
+const MAX_DIFF_BYTES: i64 = 1 << 20;
+
+static LIBGIT2: Once = Once::new();
+
+fn set_up_libgit2() {
+    LIBGIT2.call_once(|| {
+        for level in [ConfigLevel::ProgramData, ConfigLevel::System, ConfigLevel::XDG, ConfigLevel::Global] {
+            // SAFETY: changes global state of libgit2 that has no lock. Nothing else in the program uses git2,
+            // and every use in this crate begins with a `Store`, whose opening waits for this to be done.
+            let _ = unsafe { git2::opts::set_search_path(level, "") };
+        }
+        git2::opts::strict_hash_verification(true);
+        // An idle worker shall be small; what is read twice comes from the page cache.
+        git2::opts::enable_caching(false);
+    });
+}
+
+/// An open object database.
+pub(crate) struct Store<'a> {
+    root: &'a Root,
+    repo: Repository,
+    written: Vec<Oid>,
+}
+
+impl<'a> Store<'a> {
+    /// Opens the objects of the repository at `path`, of which `root` is the open folder.
+    pub fn open(root: &'a Root, path: &Path) -> Result<Self> {
+        set_up_libgit2();
+        let scratch = root.make_dir(SCRATCH).doing(|| "make a folder in .git".into())?;
+        let made = (|| {
+            remove_at(scratch.as_fd(), b"view")?;
+            fs::mkdirat(&scratch, "view", Mode::from_raw_mode(0o700))?;
+            let view = open_dir_at(scratch.as_fd(), b"view")?;
+            fs::mkdirat(&view, "refs", Mode::from_raw_mode(0o700))?;
+            fs::symlinkat("../../objects", &view, "objects")
+        })();
+        made.doing(|| "prepare the repository for reading".into())?;
+        let config = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
+        root.write(b".git/rekindle/view/config", config, 0o600).doing(|| "prepare the repository".into())?;
+        root.write(b".git/rekindle/view/HEAD", b"ref: refs/heads/none\n", 0o600)
+            .doing(|| "prepare the repository".into())?;
+        let view = path.join(OsString::from_vec([SCRATCH, b"/view"].concat()));
+        let repo = Repository::open_bare(view).doing(|| "open the object database".into())?;
+        Ok(Self { root, repo, written: Vec::new() })
+    }
+
+    fn read(&self, oid: Oid, kind: ObjectType) -> Result<Vec<u8>> {
+        let odb = self.repo.odb().doing(|| "open the object database".into())?;
+        let object = odb.read(oid).doing(|| format!("read object {oid}"))?;
+        if object.kind() != kind {
+            return Err(WorkspaceError::unusable(format!("object {oid} is not a {kind}; run `git fsck`")));
+        }
+        Ok(object.data().to_vec())
+    }
+
+    pub fn commit(&self, oid: Oid) -> Result<Vec<u8>> {
+        self.read(oid, ObjectType::Commit)
+    }
+
+    pub fn blob(&self, oid: Oid) -> Result<Vec<u8>> {
+        self.read(oid, ObjectType::Blob)
+    }
+
+    /// Whether a commit is here.
+    pub fn has_commit(&self, oid: Oid) -> bool {
+        self.repo.odb().and_then(|odb| odb.read_header(oid)).is_ok_and(|(_, kind)| kind == ObjectType::Commit)
+    }
+
+    fn write(&mut self, kind: ObjectType, data: &[u8]) -> Result<Oid> {
+        let oid = Oid::hash_object(kind, data).doing(|| "hash an object".into())?;
+        let odb = self.repo.odb().doing(|| "open the object database".into())?;
+        // The database was opened a moment ago: looking for new packs at every miss is for nothing.
+        if odb.exists_ext(oid, OdbLookupFlags::NO_REFRESH) {
+            // Something under that name may have been planted: what a commit refers to must be sound.
+            if odb.read(oid).is_ok() {
+                return Ok(oid);
+            }
+            let hex = oid.to_string();
+            let path = format!(".git/objects/{}/{}", &hex[..2], &hex[2..]);
+            self.root.remove(path.as_bytes()).doing(|| format!("remove the damaged object {oid}"))?;
+        }
+        odb.write(kind, data).doing(|| "write an object".into())?;
+        self.written.push(oid);
+        Ok(oid)
+    }
+
+    pub fn write_blob(&mut self, data: &[u8]) -> Result<Oid> {
+        self.write(ObjectType::Blob, data)
+    }
+
+    pub fn write_commit(&mut self, data: &[u8]) -> Result<Oid> {
+        self.write(ObjectType::Commit, data)
+    }
+
+    /// Writes the tree objects of a flat tree.
+    pub fn write_tree(&mut self, flat: &Flat) -> Result<Oid> {
+        let entries: Vec<(&[u8], &Entry)> = flat.iter().map(|(path, entry)| (path.as_slice(), entry)).collect();
+        self.write_level(&entries, 0)
+    }
+
+    fn write_level(&mut self, entries: &[(&[u8], &Entry)], skip: usize) -> Result<Oid> {
+        let mut data = Vec::new();
+        let mut at = 0;
+        while at < entries.len() {
+            let (path, entry) = entries[at];
+            let rest = &path[skip..];
+            let (mode, name, oid, next) = match rest.iter().position(|b| *b == b'/') {
+                None => (entry.kind.mode(), rest, entry.oid, at + 1),
+                Some(slash) => {
+                    let prefix = &path[..skip + slash + 1];
+                    let below = entries[at..].iter().take_while(|(p, _)| p.starts_with(prefix)).count();
+                    let oid = self.write_level(&entries[at..at + below], prefix.len())?;
+                    (0o040_000, &rest[..slash], oid, at + below)
+                }
+            };
+            data.extend_from_slice(format!("{mode:o} ").as_bytes());
+            data.extend_from_slice(name);
+            data.push(0);
+            data.extend_from_slice(oid.as_bytes());
+            at = next;
+        }
+        self.write(ObjectType::Tree, &data)
+    }
+
+    /// Reads a whole tree.
+    pub fn read_tree(&self, tree: Oid, max_entries: u64) -> Result<Flat> {
+        let mut flat = Flat::new();
+        let mut left = max_entries;
+        self.read_level(tree, &mut Vec::new(), 0, &mut left, &mut flat)?;
+        Ok(flat)
+    }
+
+    fn read_level(&self, tree: Oid, path: &mut Vec<u8>, depth: usize, left: &mut u64, flat: &mut Flat) -> Result<()> {
+        let damaged =
+            |what: &str| WorkspaceError::unusable(format!("tree {tree} of the repository {what}; run `git fsck`"));
+        if depth > MAX_TREE_DEPTH {
+            return Err(damaged("is nested too deep"));
+        }
+        let data = self.read(tree, ObjectType::Tree)?;
+        let mut rest = data.as_slice();
+        while !rest.is_empty() {
+            *left = left.checked_sub(1).ok_or_else(|| damaged("has too many entries"))?;
+            let space = rest.iter().position(|b| *b == b' ').ok_or_else(|| damaged("is damaged"))?;
+            let nul = rest.iter().position(|b| *b == 0).filter(|n| *n > space).ok_or_else(|| damaged("is damaged"))?;
+            let mode = std::str::from_utf8(&rest[..space]).ok().and_then(|m| u32::from_str_radix(m, 8).ok());
+            let mode = mode.ok_or_else(|| damaged("is damaged"))?;
+            let name = &rest[space + 1..nul];
+            let raw = rest.get(nul + 1..nul + 21).ok_or_else(|| damaged("is damaged"))?;
+            let oid = Oid::from_bytes(raw).doing(|| "read a tree".into())?;
+            rest = &rest[nul + 21..];
+            if name == b".git" || bad_name(name, false).is_some() {
+                return Err(damaged(&format!("has an entry `{}`", String::from_utf8_lossy(name))));
+            }
+            let len = path.len();
+            if len > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            if mode & 0o170_000 == 0o040_000 {
+                self.read_level(oid, path, depth + 1, left, flat)?;
+            } else {
+                let kind = Kind::from_mode(mode).ok_or_else(|| damaged("is damaged"))?;
+                flat.insert(path.clone(), Entry { kind, oid });
+            }
+            path.truncate(len);
+        }
+        Ok(())
+    }
+
+    /// Lines added and removed between two trees.
+    pub fn count_lines(&self, old: Oid, new: Oid) -> Result<(u64, u64)> {
+        let stats = (|| {
+            let (old, new) = (self.repo.find_tree(old)?, self.repo.find_tree(new)?);
+            let mut options = DiffOptions::new();
+            options.context_lines(0).max_size(MAX_DIFF_BYTES).ignore_submodules(true);
+            self.repo.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options))?.stats()
+        })();
+        let stats = stats.doing(|| "compare two trees".into())?;
+        Ok((stats.insertions() as u64, stats.deletions() as u64))
+    }
+
+    /// Makes what was written durable.
+    pub fn sync(&mut self) -> Result<()> {
+        let written = std::mem::take(&mut self.written);
+        if written.len() > SYNC_ONE_BY_ONE {
+            return fs::syncfs(self.root.fd()).doing(|| "make the objects durable".into());
+        }
+        for oid in written {
+            let hex = oid.to_string();
+            let synced = (|| {
+                let dir = self.root.dir(format!(".git/objects/{}", &hex[..2]).as_bytes())?;
+                fs::fsync(open_file_at(dir.as_fd(), &hex.as_bytes()[2..])?)?;
+                fs::fsync(dir)
+            })();
+            synced.doing(|| format!("make object {oid} durable"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The id that a content has as a blob.
+pub(crate) fn hash_blob(content: &[u8]) -> Result<Oid> {
+    Oid::hash_object(ObjectType::Blob, content).doing(|| "hash a file".into())
+}

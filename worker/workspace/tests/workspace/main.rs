@@ -1,0 +1,9 @@
+//! Turns over real folders, with the real git to make the situations and to check what came of them.
+
+mod fixture;
+mod hostile;
+mod openings;
+mod properties;
+mod recovery;
+mod scale;
+mod turns;
