@@ -171,22 +171,31 @@ impl Behind {
 /// The ledger, as soon as Redis answers.
 async fn connect(settings: &Settings) -> anyhow::Result<Ledger> {
     let config = config(settings)?;
+    let url = without_password(&config.url);
     let mut wait = RETRY;
     loop {
         match Ledger::connect(config.clone()).await {
             Ok(ledger) => {
-                tracing::info!(url = config.url, "Redis answers");
+                tracing::info!(url, "Redis answers");
                 return Ok(ledger);
             }
             Err(error @ LedgerError::Unavailable { .. }) => {
                 if wait == RETRY {
-                    tracing::warn!(url = config.url, error = chain(&error), "Redis does not answer yet; trying on");
+                    tracing::warn!(url, error = chain(&error), "Redis does not answer yet; trying on");
                 }
                 sleep(wait).await;
                 wait = (wait * 2).min(RETRY_MAX);
             }
             Err(error) => return Err(error).context("connect to Redis"),
         }
+    }
+}
+
+/// Fit for a log: without what stands before `@`.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => url.into(),
     }
 }
 
@@ -234,6 +243,12 @@ async fn runtime_answers(app: App, cancel: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_have_no_passwords() {
+        assert_eq!(without_password("redis://me:p@ss@host:1/0"), "redis://…@host:1/0");
+        assert_eq!(without_password("redis+unix:///run/redis.sock"), "redis+unix:///run/redis.sock");
+    }
 
     #[test]
     fn callbacks_go_where_the_runtime_reaches_the_gateway() {

@@ -22,13 +22,14 @@ pub fn claims(job: &StartJob, now_sec: u64) -> DispatchClaims {
         workspaces: job.shape.workspaces.clone(),
         scope: "worker".into(),
         aud: DISPATCH_AUDIENCE.into(),
-        exp: now_sec + max_lifetime_sec(job),
+        exp: now_sec.saturating_add(max_lifetime_sec(job)),
     }
 }
 
 /// The workload of a start job, with its signed token.
 pub fn spec(job: &StartJob, profile: &Profile, token: String, callback_url: &str) -> WorkloadSpec {
-    let idle_sec = job.policy.idle_timeout_ms.div_ceil(1000) * LAST_RESORT + LAST_RESORT_MIN_SEC;
+    let idle_sec =
+        job.policy.idle_timeout_ms.div_ceil(1000).saturating_mul(LAST_RESORT).saturating_add(LAST_RESORT_MIN_SEC);
     let mounts = job.shape.workspaces.iter();
     WorkloadSpec {
         workload_id: WorkloadId { uid: job.uid.clone(), generation: job.generation },

@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use ledger::UnitState;
+use ledger::{Taken, UnitState};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -44,6 +44,20 @@ async fn a_busy_worker_is_not_idle_and_a_unit_with_time_left_is_not_touched() {
     for (uid, generation) in [busy, patient] {
         assert_eq!(world.state(&uid).await, UnitState::Live { generation });
     }
+    reaper.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_reads_again_and_again_is_idle_all_the_same() {
+    let world = World::new().await;
+    let (uid, generation) = world.idle_unit("demo", bounds(300)).await;
+    let reaper = world.reaper();
+    let reads = async {
+        while !matches!(world.ledger.take(&uid, generation, 1).await.unwrap(), Taken::Over | Taken::Stop) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), reads).await.expect("reading moves no deadline");
     reaper.stop().await;
 }
 

@@ -137,7 +137,15 @@ impl Inner {
             return;
         }
         match self.backend.examine(&dir).await {
-            Ok(Condition::Exited(exit)) => self.finish(workload, exit).await,
+            Ok(Condition::Exited(mut exit)) => {
+                if exit.code == Some(137) && !exit.oom && workload.requested.get().is_none() {
+                    exit.oom = self.backend.ran_out_of_memory(&dir).await;
+                }
+                if exit.oom {
+                    exit.detail.get_or_insert_with(|| "its memory limit was reached".into());
+                }
+                self.finish(workload, exit).await;
+            }
             Ok(Condition::NeverStarted) => {
                 self.abandon(workload, "the runtime ended in the middle of this start").await;
             }

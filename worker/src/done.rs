@@ -11,8 +11,10 @@ use crate::runners::Outcome;
 const DETAIL_BYTES: usize = 8 * 1024;
 /// Paths that one `policy-reverted` names; the rest is counted.
 const NAMED_PATHS: usize = 200;
-/// Largest structured answer, in bytes.
-const OUTPUT_BYTES: usize = 1 << 20;
+/// Longest such path and its reason, in bytes each.
+const PATH_BYTES: usize = 400;
+/// Largest structured answer, in bytes. With the longest reply it fits an event of the gateway's.
+const OUTPUT_BYTES: usize = 128 * 1024;
 
 /// What came of a turn.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ impl Result {
             outcome.output = None;
             outcome.ok = false;
             outcome.reason = Some(FailReason::Error);
-            outcome.say("the structured answer is larger than 1 MiB");
+            outcome.say("the structured answer is larger than 128 KiB");
         }
         Self { outcome, reverted, cache: None }
     }
@@ -71,8 +73,15 @@ impl Result {
         if self.reverted.is_empty() {
             return None;
         }
-        let named = || self.reverted.iter().take(NAMED_PATHS);
-        let (mut paths, mut reasons): (Vec<_>, Vec<_>) = named().map(|r| (r.path.clone(), r.reason.clone())).unzip();
+        let bounded = |text: &String| {
+            let mut text = text.clone();
+            if truncate(&mut text, PATH_BYTES) {
+                text.push('…');
+            }
+            text
+        };
+        let named = self.reverted.iter().take(NAMED_PATHS);
+        let (mut paths, mut reasons): (Vec<_>, Vec<_>) = named.map(|r| (bounded(&r.path), bounded(&r.reason))).unzip();
         if self.reverted.len() > NAMED_PATHS {
             paths.push("…".into());
             reasons.push(format!("and {} more", self.reverted.len() - NAMED_PATHS));

@@ -11,6 +11,9 @@ const TURN_BYTES: usize = 1 << 20;
 const TURN_EVENTS: usize = 9_000;
 /// Longest text of a tool call's arguments; longer ones are cut and become a text.
 const ARGS_BYTES: usize = 16 * 1024;
+/// Longest text of one event; longer ones become several. The gateway bounds an event's JSON, in which a character may take
+/// six bytes.
+const TEXT_BYTES: usize = 64 * 1024;
 /// Longest summary of a tool's answer.
 const SUMMARY_BYTES: usize = 2 * 1024;
 
@@ -36,9 +39,24 @@ impl Sink {
     }
 
     /// Says what the runner says. Waits while the gateway is behind. What is beyond the allowance is left out.
-    pub async fn emit(&mut self, mut body: EventBody) {
+    pub async fn emit(&mut self, body: EventBody) {
+        match body {
+            EventBody::MessageDelta { text } => {
+                for part in parts(&text) {
+                    self.emit_one(EventBody::MessageDelta { text: part.to_owned() }).await;
+                }
+            }
+            EventBody::ThinkingDelta { text } => {
+                for part in parts(&text) {
+                    self.emit_one(EventBody::ThinkingDelta { text: part.to_owned() }).await;
+                }
+            }
+            other => self.emit_one(other).await,
+        }
+    }
+
+    async fn emit_one(&mut self, mut body: EventBody) {
         let bytes = match &mut body {
-            EventBody::MessageDelta { text } | EventBody::ThinkingDelta { text } if text.is_empty() => return,
             EventBody::MessageDelta { text } | EventBody::ThinkingDelta { text } => {
                 self.left_out |= truncate(text, self.bytes_left);
                 text.len()
@@ -79,13 +97,26 @@ impl Sink {
     }
 }
 
+/// The parts of a text, none of them too long; none at all of an empty one.
+fn parts(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (part, rest) = text.split_at(floor(text, TEXT_BYTES));
+        text = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// The last place between two characters that is not behind so many bytes.
+fn floor(text: &str, max_bytes: usize) -> usize {
+    (0..=max_bytes.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
+}
+
 /// Cuts a text to at most so many bytes, between characters; says whether it did.
 pub fn truncate(text: &mut String, max_bytes: usize) -> bool {
     if text.len() <= max_bytes {
         return false;
     }
-    let end = (0..=max_bytes).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-    text.truncate(end);
+    text.truncate(floor(text, max_bytes));
     true
 }
 
@@ -101,5 +132,14 @@ mod tests {
         assert_eq!(text, "aä");
         assert!(truncate(&mut text, 2));
         assert_eq!(text, "a");
+    }
+
+    #[test]
+    fn long_texts_come_in_parts() {
+        let text = "xä".repeat(TEXT_BYTES);
+        let lens: Vec<_> = parts(&text).map(str::len).collect();
+        assert_eq!(lens.iter().sum::<usize>(), text.len());
+        assert!(lens.iter().all(|&len| (1..=TEXT_BYTES).contains(&len)) && lens.len() == 4, "{lens:?}");
+        assert_eq!(parts("").count(), 0);
     }
 }

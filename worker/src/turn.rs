@@ -25,7 +25,7 @@ use workspace::{
 
 use crate::conversation;
 use crate::done::{self, Result as TurnResult};
-use crate::events::Sink;
+use crate::events::{Sink, truncate};
 use crate::link::Events;
 use crate::oom::OomCounter;
 use crate::processes::Awaited;
@@ -33,6 +33,9 @@ use crate::runners::{self, Context, Outcome};
 use crate::settings::Settings;
 use crate::stop::{Stop, Stopper, Stops};
 use crate::{prompt, quiet};
+
+/// What is told of a prompt in `turn-accepted`; the whole of it is with the turn.
+const SHOWN_PROMPT_BYTES: usize = 64 * 1024;
 
 /// What outlives a turn.
 #[derive(Debug)]
@@ -155,7 +158,10 @@ async fn open(bench: &Bench, turn: &TurnMessage) -> Result<(Folders, Option<Reco
 
 /// Step 1 ends well: whoever waits hears that the turn is being worked on.
 async fn accept(turn: &TurnMessage, sink: &Sink) {
-    let prompt = turn.prompt.clone();
+    let mut prompt = turn.prompt.clone();
+    if truncate(&mut prompt, SHOWN_PROMPT_BYTES) {
+        prompt.push('…');
+    }
     sink.tell(EventBody::TurnAccepted { prompt, attempt: turn.attempt, start: turn.start }).await;
 }
 

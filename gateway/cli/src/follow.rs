@@ -31,6 +31,7 @@ pub struct Follow {
     last: Option<String>,
     /// Set once it is known which turn's events these are.
     turn: Option<String>,
+    start: Option<String>,
     body: Option<Incoming>,
     parser: Parser,
     ready: VecDeque<Message>,
@@ -48,6 +49,7 @@ impl Follow {
             events: format!("/v1/units/{unit}/events"),
             last,
             turn: None,
+            start: None,
             body: None,
             parser: Parser::default(),
             ready: VecDeque::new(),
@@ -61,6 +63,11 @@ impl Follow {
     /// repeated with its idempotency key, because nothing but its answer tells which events are its own.
     pub fn of_turn(&mut self, turn: &str) {
         self.turn = Some(turn.into());
+    }
+
+    /// How warm the worker is, where the answer's head said so.
+    pub fn start(&self) -> Option<&str> {
+        self.start.as_deref()
     }
 
     /// Connects, unless there is a connection.
@@ -96,6 +103,8 @@ impl Follow {
                 other => other,
             });
         }
+        let start = response.headers().get("rekindle-start").and_then(|v| v.to_str().ok());
+        self.start = start.map(Into::into);
         self.parser = Parser::default();
         self.body = Some(response.into_body());
         self.opened = true;
@@ -193,7 +202,9 @@ mod tests {
         while !head.windows(4).any(|w| w == b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        let text = format!("HTTP/1.1 {status}\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{body}");
+        let text = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: text/event-stream\r\nrekindle-start: cold\r\nconnection: close\r\n\r\n{body}"
+        );
         stream.write_all(text.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         String::from_utf8(head).unwrap()
@@ -227,6 +238,7 @@ mod tests {
         };
         let (heads, data) = tokio::join!(server, reader);
         assert_eq!(data, ("a".to_owned(), "b".to_owned()));
+        assert_eq!(follow.start(), Some("cold"));
         for head in &heads[..2] {
             assert!(head.starts_with("POST /v1/units/demo/invoke "), "{head}");
             assert!(head.contains("idempotency-key: k"), "{head}");

@@ -107,18 +107,27 @@ impl Ledger {
         run_on(&self.0.scripts, &self.0.header, script, args).await
     }
 
-    /// A script whose effect must be on `wait_replicas` replicas before the answer counts.
+    /// A script whose effect must be on `wait_replicas` replicas before the answer counts; still one round trip.
     pub(crate) async fn run_replicated(&self, script: &Script, args: &[&[u8]]) -> Result<Value> {
         let replicas = self.0.config.wait_replicas;
         let Some(on) = &self.0.submits else { return self.run(script, args).await };
-        let reply = run_on(on, &self.0.header, script, args).await?;
-        let wait = send(on, redis::cmd("WAIT").arg(replicas).arg(1000)).await?;
-        match wait {
-            Value::Int(n) if n >= i64::from(replicas) => Ok(reply),
-            got => Err(LedgerError::Unavailable {
-                why: format!("only {got:?} of {replicas} replicas have it"),
-                source: None,
-            }),
+        let both = |command: Cmd| {
+            let mut pipe = redis::pipe();
+            pipe.add_command(command).cmd("WAIT").arg(replicas).arg(1000);
+            pipe
+        };
+        let header = &self.0.header;
+        let mut replies = send_raw(on, &both(script.by_hash(header, args))).await?;
+        if matches!(&replies[..], [reply, _] if reply.clone().extract_error().is_err_and(|e| is_noscript(&e))) {
+            replies = send_raw(on, &both(script.by_source(header, args))).await?;
+        }
+        let mut replies = replies.into_iter();
+        let reply = replies.next().unwrap_or_default().extract_error()?;
+        match replies.next() {
+            Some(Value::Int(n)) if n >= i64::from(replicas) => Ok(reply),
+            got => {
+                Err(LedgerError::Unavailable { why: format!("{got:?} of {replicas} replicas have it"), source: None })
+            }
         }
     }
 
@@ -157,6 +166,18 @@ pub(crate) async fn send(on: &ConnectionManager, command: &Cmd) -> Result<Value>
     };
     let value = timeout(BOUND, attempts).await.map_err(|_| LedgerError::timed_out())??;
     Ok(value.extract_error()?)
+}
+
+/// A pipeline whose replies may be errors one by one.
+async fn send_raw(on: &ConnectionManager, pipeline: &Pipeline) -> Result<Vec<Value>> {
+    let attempts = async {
+        let mut on = on.clone();
+        match on.send_packed_commands(pipeline, 0, pipeline.len()).await {
+            Err(e) if e.is_unrecoverable_error() => on.send_packed_commands(pipeline, 0, pipeline.len()).await,
+            other => other,
+        }
+    };
+    Ok(timeout(BOUND, attempts).await.map_err(|_| LedgerError::timed_out())??)
 }
 
 pub(crate) async fn send_pipeline(on: &ConnectionManager, pipeline: &Pipeline) -> Result<Vec<Value>> {

@@ -68,12 +68,18 @@ pub async fn readyz(State(app): State<App>) -> Answer {
 async fn ledger(app: &App) -> Result<(), String> {
     let ledger = app.ledger().map_err(|_| "Redis was not reached yet")?;
     let answer = timeout(BOUND, ledger.ping()).await.map_err(|_| NO_ANSWER)?;
-    answer.map_err(|error| chain(&error))
+    answer.map_err(|error| unwell("ledger", &error))
 }
 
 async fn runtime(app: &App) -> Result<(), String> {
     let answer = timeout(BOUND, app.runtime.health()).await.map_err(|_| NO_ANSWER)?;
-    answer.map(drop).map_err(|error| chain(&error))
+    answer.map(drop).map_err(|error| unwell("runtime", &error))
+}
+
+/// Anybody may ask for health, so addresses and paths stay in the log.
+fn unwell(part: &'static str, error: &dyn std::error::Error) -> String {
+    tracing::warn!(part, error = chain(error), "not ready");
+    "it does not answer; the gateway's log says what it said instead".into()
 }
 
 /// `GET /metrics`: figures in the OpenMetrics text format.

@@ -89,9 +89,9 @@ pub fn profile(app: &App, name: &str) -> Result<Profile, Failure> {
 
 fn policy(profile: &Profile) -> Policy {
     Policy {
-        idle_timeout_ms: profile.idle_timeout_sec * 1000,
-        start_timeout_ms: profile.start_timeout_sec * 1000,
-        max_lifetime_ms: profile.max_lifetime_sec * 1000,
+        idle_timeout_ms: profile.idle_timeout_sec.saturating_mul(1000),
+        start_timeout_ms: profile.start_timeout_sec.saturating_mul(1000),
+        max_lifetime_ms: profile.max_lifetime_sec.saturating_mul(1000),
         max_attempts: profile.max_attempts,
         max_starts: profile.max_starts,
     }

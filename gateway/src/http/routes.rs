@@ -123,7 +123,8 @@ fn submission(
         answers: vec![
             (
                 200,
-                "The turn's result; or, with `Accept: text/event-stream`, its events as they happen.",
+                "The turn's result; or, with `Accept: text/event-stream`, its events as they happen. Just before the last \
+                 event comes a comment `server-timing …; rekindle-start …`: headers were sent long ago.",
                 Content::JsonOrEvents(schema::<TurnResult>),
             ),
             (202, "Accepted; `Location` is the turn.", Content::Json(schema::<AcceptedTurn>)),

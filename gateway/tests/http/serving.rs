@@ -145,3 +145,33 @@ async fn a_drain_ends_endless_streams_at_once_and_gives_turns_their_time() {
     assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
     timeout(SOON, gateway.ended).await.expect("it does not end").unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn redis_may_go_and_come_back() {
+    let gateway = gateway(1).await;
+    let socket = gateway.folder.path().join("redis.sock");
+    let mut redis = redis_server(gateway.folder.path(), &socket);
+    let answers = async |wanted: u16| {
+        let there = async {
+            while gateway.get("/v1/units").await.0 != wanted {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(SOON, there).await.expect("it does not come to that");
+    };
+    answers(200).await;
+    redis.kill().await.unwrap();
+    let began = Instant::now();
+    let refused = rest(gateway.send("POST", "/v1/units/demo/invoke", "", r#"{"prompt":"x"}"#).await).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains("retry-after: 1") && refused.contains("urn:rekindle:error:unavailable"));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let _again = redis_server(gateway.folder.path(), &socket);
+    answers(200).await;
+    // Streams work again too.
+    let mut turn =
+        gateway.send("POST", "/v1/units/demo/invoke", "accept: text/event-stream\r\n", r#"{"prompt":"x"}"#).await;
+    until(&mut turn, ": rekindle").await;
+    gateway.stop.cancel();
+    timeout(SOON, gateway.ended).await.expect("it does not end").unwrap().unwrap();
+}

@@ -142,6 +142,15 @@ impl Backend {
         }
     }
 
+    /// Asked of a workload that was killed by nobody here: whether a lack of memory did it.
+    pub async fn ran_out_of_memory(&self, dir: &GenerationDir) -> bool {
+        match self {
+            Self::Docker(b) => b.ran_out_of_memory(dir.id()).await,
+            // Its shim has looked.
+            Self::Process(_) => false,
+        }
+    }
+
     /// TERM to its first process. One that is gone is no error.
     pub async fn terminate(&self, dir: &GenerationDir) -> Result<(), BackendError> {
         match self {

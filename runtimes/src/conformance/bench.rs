@@ -51,7 +51,7 @@ impl Bench {
             backend: if substrate == Substrate::Docker { Backend::Docker } else { Backend::Process },
             store: dir.path().join("store"),
             worker_binary: guest().to_owned(),
-            shim_binary: shim().to_owned(),
+            shim_binary: if substrate == Substrate::Docker { guest() } else { shim() }.to_owned(),
             worker_port: WorkerPort::Unix(dir.path().join("worker.sock")),
             worker_uid: 10_001,
             stop_grace: Duration::from_secs(20),

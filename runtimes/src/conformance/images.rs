@@ -53,7 +53,7 @@ async fn out_of_memory_is_told() {
     bench.runtime.start(spec).await.unwrap();
     let status = bench.stopped(&id).await;
     assert_eq!((status.exit_code, status.stop_reason), (Some(137), Some(StopReason::Oom)), "{status:?}");
-    assert_eq!(status.detail.as_deref(), Some("memory limit of 32 MiB"));
+    assert!(status.detail.as_deref().unwrap_or_default().contains("memory limit"), "{status:?}");
     bench.clean().await;
 }
 

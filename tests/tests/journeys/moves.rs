@@ -51,7 +51,7 @@ async fn a_workspace_that_carries_a_session_of_its_own_is_resumed() {
     copy(&stack.workspace(&donor), &legacy);
     let session: serde_json::Value =
         serde_json::from_slice(&std::fs::read(stack.state(&donor).join("session.json")).unwrap()).unwrap();
-    let id = session["threads"]["main"]["session_id"].as_str().unwrap();
+    let id = session["threads"]["donor"]["session_id"].as_str().unwrap();
     std::fs::create_dir_all(legacy.join(".claude")).unwrap();
     copy(&stack.state(&donor).join("claude/projects"), &legacy.join(".claude/projects"));
     std::fs::write(legacy.join(".claude/.session"), id).unwrap();
@@ -78,5 +78,5 @@ async fn a_session_that_is_lost_is_begun_anew_and_said_so() {
     let turn = api.invoke("demo", "hello?").await.expect(200).json();
     assert_eq!(turn["reply"], "Hello anew.");
     let turn = api.get(&format!("/v1/turns/{}", turn["turn_id"].as_str().unwrap())).await.expect(200).json();
-    assert!(turn["result"]["detail"].as_str().unwrap().contains("session"), "{turn:#}");
+    assert!(turn["detail"].as_str().unwrap().contains("a new one was begun"), "{turn:#}");
 }

@@ -124,7 +124,12 @@ async fn the_docker_engine_may_be_absent_at_the_start_and_go_away_in_a_turn() {
     .await;
     assert!(not_ready.text().contains("runtime"), "{}", not_ready.text());
     // What is accepted meanwhile waits and is started when the engine is there.
-    api.post_with("/v1/units/demo/invoke", &[("prefer", "respond-async")], &json!({"prompt": "go"})).await.expect(202);
+    eventually("the gateway has its ledger and takes the turn", MINUTE, || async {
+        let headers = [("prefer", "respond-async"), ("idempotency-key", "once")];
+        let answer = api.post_with("/v1/units/demo/invoke", &headers, &json!({"prompt": "go"})).await;
+        (answer.status == 202).then_some(())
+    })
+    .await;
     engine.plug();
     stack.ready().await;
     let mut events = api.events("demo", Some("0")).await;

@@ -90,7 +90,7 @@ async fn an_accepted_turn_can_be_asked_for_and_is_not_run_twice() {
     let waited = api.post_with("/v1/units/demo/invoke", &[("idempotency-key", "k-1")], &body).await.expect(200);
     assert_eq!(waited.json()["reply"], "hello");
     let turn = api.get(&location).await.expect(200).json();
-    assert_eq!((&turn["status"], &turn["result"]["reply"]), (&json!("completed"), &json!("hello")), "{turn:#}");
+    assert_eq!((&turn["status"], &turn["reply"]), (&json!("completed"), &json!("hello")), "{turn:#}");
     let turns = api.get("/v1/units/demo/turns").await.expect(200).json();
     assert_eq!(turns["turns"].as_array().unwrap().len(), 1, "{turns:#}");
 }

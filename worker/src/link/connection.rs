@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, ServerError, Value};
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, ServerError, Value};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
@@ -36,8 +36,10 @@ pub(super) enum Verdict {
     Stale,
     /// The gateway or its Redis cannot answer now; the same command may be answered later.
     Later,
-    /// This command will never be accepted.
+    /// This is not for this connection to do.
     Refused,
+    /// The command itself is not as it has to be, or the platform has failed.
+    Wrong,
 }
 
 pub(super) fn verdict(error: &ServerError) -> Verdict {
@@ -45,6 +47,7 @@ pub(super) fn verdict(error: &ServerError) -> Verdict {
         "FENCED" | "WRONGPASS" | "NOAUTH" => Verdict::Fenced,
         "STALE" => Verdict::Stale,
         "NOPERM" | "WRONGTYPE" => Verdict::Refused,
+        "ERR" => Verdict::Wrong,
         _ => Verdict::Later,
     }
 }
@@ -87,7 +90,7 @@ impl Connection {
             Value::SimpleString(nonce) => Ok((connection, nonce)),
             // Somebody has the nonce, and it is not us: an answer that got lost, or a worker beside this one.
             Value::ServerError(error) => match verdict(&error) {
-                Verdict::Later => Err(Failed::Lost(told(&error))),
+                Verdict::Later | Verdict::Wrong => Err(Failed::Lost(told(&error))),
                 _ => Err(Failed::Fenced(told(&error))),
             },
             other => Err(Failed::Lost(format!("unexpected answer to CLIENT CLAIM: {other:?}"))),
@@ -102,29 +105,23 @@ impl Connection {
         match connection.one(&auth).await? {
             Value::Okay => Ok(connection),
             Value::ServerError(error) => match verdict(&error) {
-                Verdict::Later => Err(Failed::Lost(told(&error))),
+                Verdict::Later | Verdict::Wrong => Err(Failed::Lost(told(&error))),
                 _ => Err(Failed::Fenced(told(&error))),
             },
             other => Err(Failed::Lost(format!("unexpected answer to AUTH: {other:?}"))),
         }
     }
 
-    async fn one(&mut self, command: &Cmd) -> Result<Value, Failed> {
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.add_command(command.clone());
-        Ok(self.all(&pipeline, 1, PATIENCE).await?.pop().unwrap_or(Value::Nil))
+    /// Sends a command; an error answer is a [`Value::ServerError`].
+    pub async fn one(&mut self, command: &Cmd) -> Result<Value, Failed> {
+        self.within(command, PATIENCE).await
     }
 
-    /// Sends commands in one go; answers in the same order, error answers as [`Value::ServerError`].
-    pub async fn all(&mut self, commands: &Pipeline, count: usize, within: Duration) -> Result<Vec<Value>, Failed> {
-        match tokio::time::timeout(within, self.inner.send_packed_commands(commands, 0, count)).await {
-            Ok(answers) => Ok(answers?),
+    /// [`Connection::one`] for a command that waits.
+    pub async fn within(&mut self, command: &Cmd, within: Duration) -> Result<Value, Failed> {
+        match tokio::time::timeout(within, self.inner.send_packed_command(command)).await {
+            Ok(answer) => Ok(answer?),
             Err(_) => Err(Failed::Lost(format!("no answer within {within:?}"))),
         }
-    }
-
-    /// [`Connection::all`] with the usual patience.
-    pub async fn send(&mut self, commands: &Pipeline, count: usize) -> Result<Vec<Value>, Failed> {
-        self.all(commands, count, PATIENCE).await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{InEntry, TurnId, TurnMessage};
-use redis::{Pipeline, Value};
+use redis::{Cmd, Value};
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Failed, Verdict, told, verdict};
@@ -78,15 +78,15 @@ pub(super) async fn read(
 }
 
 async fn next(connection: &mut Connection, address: &Address) -> Result<Option<Vec<u8>>, Failed> {
-    let mut commands = Pipeline::with_capacity(1);
-    commands.cmd("XREADGROUP").arg("GROUP").arg("rekindle").arg(&address.consumer).arg("COUNT").arg(1);
-    commands.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS").arg(&address.in_stream).arg(">");
-    match connection.all(&commands, 1, BLOCK + LATE).await?.pop() {
-        Some(Value::ServerError(error)) => match verdict(&error) {
+    let mut read = Cmd::new();
+    read.arg("XREADGROUP").arg("GROUP").arg("rekindle").arg(&address.consumer).arg("COUNT").arg(1);
+    read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS").arg(&address.in_stream).arg(">");
+    match connection.within(&read, BLOCK + LATE).await? {
+        Value::ServerError(error) => match verdict(&error) {
             Verdict::Fenced | Verdict::Refused => Err(Failed::Fenced(told(&error))),
-            Verdict::Stale | Verdict::Later => Err(Failed::Lost(told(&error))),
+            Verdict::Stale | Verdict::Later | Verdict::Wrong => Err(Failed::Lost(told(&error))),
         },
-        answer => Ok(answer.and_then(turn_field)),
+        answer => Ok(turn_field(answer)),
     }
 }
 

@@ -159,11 +159,14 @@ async fn unanswered_events_are_sent_again_in_order_with_the_same_numbers() {
     peer.answer("$3\r\n1-0\r\n").await;
     let joined = peer.event().await;
     assert_eq!((&joined["seq"], &joined["text"]), (&2.into(), &"twothree".into()));
+    // The ledger does not answer: the same event is offered again, and nothing overtakes it.
+    peer.answer("-TRYAGAIN the ledger does not answer; repeat the command\r\n").await;
+    drop(peer);
+    let mut peer = Peer::authorised(&listener).await;
+    assert_eq!(peer.event().await, joined);
+    peer.answer("$3\r\n2-0\r\n").await;
     let thinking = peer.event().await;
     assert_eq!((&thinking["seq"], &thinking["type"]), (&3.into(), &"thinking-delta".into()));
-    // The gateway could write one of the two only: the other is offered again, alone.
-    peer.answer("$3\r\n2-0\r\n-LOADING wait\r\n").await;
-    assert_eq!(peer.event().await, thinking);
     let flush = tokio::spawn(async move { events.flush().await });
     peer.answer("$3\r\n3-0\r\n").await;
     timeout(SOON, flush).await.unwrap().unwrap();
@@ -185,6 +188,35 @@ async fn stale_events_are_dropped_and_told_and_a_fence_ends_the_link() {
     peer.answer("-FENCED over\r\n").await;
     assert_eq!(timeout(SOON, writing).await.unwrap().unwrap(), LinkEnd::Fenced("FENCED over".into()));
     timeout(SOON, running.events.flush()).await.expect("a link that is over holds nobody up");
+}
+
+#[tokio::test]
+async fn a_refused_event_is_left_out_but_the_end_of_a_turn_is_said_with_less() {
+    let Claimed { listener, link, _dir, peer: _reading } = claimed().await;
+    let running = link.run();
+    let writing = tokio::spawn(running.writer);
+    running.events.emit(&turn(), delta("odd")).await;
+    let mut peer = Peer::authorised(&listener).await;
+    peer.event().await;
+    peer.answer("-ERR an event of type `message-delta` is not to my liking\r\n").await;
+    let done = EventBody::Done {
+        ok: true,
+        reply: "r".repeat(100_000),
+        output: Some(1.into()),
+        session_id: Some("s".into()),
+        usage: Default::default(),
+        detail: None,
+        reason: None,
+        cache: None,
+    };
+    running.events.emit(&turn(), done).await;
+    assert_eq!(peer.event().await["reply"].as_str().unwrap().len(), 100_000);
+    peer.answer("-ERR the event has 100200 bytes; at most 10000 are taken\r\n").await;
+    let cut = peer.event().await;
+    assert!(cut["reply"].as_str().unwrap().len() < 5_000 && cut["output"].is_null());
+    assert_eq!((&cut["ok"], &cut["sessionId"], &cut["seq"]), (&true.into(), &"s".into(), &2.into()));
+    assert!(cut["detail"].as_str().unwrap().contains("at most 10000"), "{cut}");
+    writing.abort();
 }
 
 #[tokio::test]

@@ -1,29 +1,30 @@
 //! Writes events to the out-stream: in order, numbered within their turn, and again after a connection broke.
 //!
-//! At most one batch is on its way. While it is, events gather in a bounded channel, and text deltas that wait are joined, so
-//! a slow gateway makes fewer, larger events and at last holds up the runner. A batch that got no answer is sent again with
-//! the same numbers; the gateway drops what it has written already.
+//! One event is on its way at a time. The gateway drops a number that is not higher than the last, so an event that was sent
+//! behind one which could not be written would take that one's place for ever. Meanwhile events gather in a bounded channel,
+//! and text deltas that wait are joined: a slow gateway makes fewer, larger events, and at last holds up the runner. An event
+//! that got no answer is sent again with the same number; the gateway knows what it has written already.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{EventBody, TurnId};
-use redis::{Pipeline, Value};
+use redis::{Cmd, Value};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, Failed, Verdict, told, verdict};
 use super::{Address, Backoff, Delivery, LinkEnd};
+use crate::events::truncate;
 
 /// Events that may wait for the writer.
 const WAITING: usize = 256;
-/// Events in one batch.
+/// Events that are looked at together, to join texts.
 const BATCH: usize = 64;
-/// Texts are joined up to this size, and a batch of more is closed.
+/// Texts are joined up to this size.
 const JOINED_BYTES: usize = 32 * 1024;
-const BATCH_BYTES: usize = 512 * 1024;
-/// A gateway that answers, but cannot write: how often one batch is offered before its first event is given up.
-const OFFERS: u32 = 100;
+/// What is left of a reply and a detail that the gateway refused.
+const SHRUNK_BYTES: usize = 4 * 1024;
 
 /// The end that turns write to.
 #[derive(Debug, Clone)]
@@ -86,11 +87,6 @@ struct Numbered<'a> {
     body: &'a EventBody,
 }
 
-struct Ready {
-    turn: TurnId,
-    json: String,
-}
-
 /// The number of the last event, of the turn that it belongs to. It goes on when a turn is told again.
 #[derive(Default)]
 struct Numbering {
@@ -125,16 +121,11 @@ pub(super) async fn write(
             return std::future::pending().await;
         }
         let (events, flushes) = join(gathered.drain(..));
-        let ready: Vec<_> = events
-            .into_iter()
-            .map(|(turn, body)| {
-                let seq = numbering.next(&turn);
-                let json = serde_json::to_string(&Numbered { turn_id: &turn, seq, body: &body });
-                Ready { json: json.unwrap_or_else(|e| unreachable!("an event is JSON: {e}")), turn }
-            })
-            .collect();
-        if let Err(end) = wire.write_all(&ready, &stale).await {
-            return end;
+        for (turn, body) in events {
+            let seq = numbering.next(&turn);
+            if let Err(end) = wire.write(&turn, seq, body, &stale).await {
+                return end;
+            }
         }
         for flush in flushes {
             let _ = flush.send(());
@@ -172,25 +163,38 @@ struct Wire {
     connection: Option<Connection>,
 }
 
+/// What the gateway says to an event.
+enum Answer {
+    /// Written, now or before, or dropped because it is stale.
+    Settled,
+    /// The event will never be taken as it is.
+    Refused(String),
+}
+
 impl Wire {
-    /// Writes all, however often the connection breaks meanwhile.
-    async fn write_all(&mut self, mut rest: &[Ready], stale: &mpsc::Sender<Delivery>) -> Result<(), LinkEnd> {
+    /// Writes one event, however often the connection breaks meanwhile. One that is refused is left out; but a turn without
+    /// an end would be run again, so a refused `done` is said again with less in it.
+    async fn write(
+        &mut self,
+        turn: &TurnId,
+        seq: u64,
+        mut body: EventBody,
+        stale: &mpsc::Sender<Delivery>,
+    ) -> Result<(), LinkEnd> {
         // The reader decides when it has been too long; here that only bounds the pauses.
         let mut backoff = Backoff::new(Duration::MAX);
-        let mut offers = 0;
-        while !rest.is_empty() {
-            let batch = &rest[..batch_len(rest)];
-            match self.offer(batch, stale).await {
-                Ok((written, refused)) => {
-                    rest = &rest[written..];
-                    let Some(why) = refused else { continue };
-                    offers = if written > 0 { 0 } else { offers + 1 };
-                    if offers >= OFFERS {
-                        tracing::error!(why, "an event was refused again and again, and is given up");
-                        rest = &rest[1..];
-                        offers = 0;
+        let mut shrunk = false;
+        loop {
+            let json = serde_json::to_string(&Numbered { turn_id: turn, seq, body: &body })
+                .unwrap_or_else(|e| unreachable!("an event is JSON: {e}"));
+            match self.offer(turn, &json, stale).await {
+                Ok(Answer::Settled) => return Ok(()),
+                Ok(Answer::Refused(why)) => {
+                    tracing::warn!(why, kind = body.name(), "the gateway refused an event");
+                    if shrunk || !shrink(&mut body, &why) {
+                        return Ok(());
                     }
-                    backoff.pause(&why).await?;
+                    shrunk = true;
                 }
                 Err(Failed::Fenced(why)) => return Err(LinkEnd::Fenced(why)),
                 Err(Failed::Lost(why)) => {
@@ -199,43 +203,36 @@ impl Wire {
                 }
             }
         }
-        Ok(())
     }
 
-    /// Sends a batch once: how many of its first events are dealt with, and why the next one is not.
-    async fn offer(
-        &mut self,
-        batch: &[Ready],
-        stale: &mpsc::Sender<Delivery>,
-    ) -> Result<(usize, Option<String>), Failed> {
+    async fn offer(&mut self, turn: &TurnId, json: &str, stale: &mpsc::Sender<Delivery>) -> Result<Answer, Failed> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(Connection::authorised(&self.address, &self.nonce).await?),
         };
-        let mut commands = Pipeline::with_capacity(batch.len());
-        for event in batch {
-            commands.cmd("XADD").arg(&self.address.out_stream).arg("*").arg("event").arg(&event.json);
-        }
-        let answers = connection.send(&commands, batch.len()).await?;
-        for (i, (answer, event)) in answers.iter().zip(batch).enumerate() {
-            let Value::ServerError(error) = answer else { continue };
-            match verdict(error) {
-                Verdict::Fenced => return Err(Failed::Fenced(told(error))),
-                // Never waited for: a worker that is told so late hears it with the next event.
-                Verdict::Stale => drop(stale.try_send(Delivery::Stale(event.turn.clone()))),
-                Verdict::Refused => tracing::warn!(why = told(error), "the gateway refused an event"),
-                Verdict::Later => return Ok((i, Some(told(error)))),
+        let mut add = Cmd::new();
+        add.arg("XADD").arg(&self.address.out_stream).arg("*").arg("event").arg(json);
+        let Value::ServerError(error) = connection.one(&add).await? else { return Ok(Answer::Settled) };
+        match verdict(&error) {
+            Verdict::Fenced => Err(Failed::Fenced(told(&error))),
+            Verdict::Stale => {
+                // Never waited for: a worker that is not told now hears it with the next event.
+                drop(stale.try_send(Delivery::Stale(turn.clone())));
+                Ok(Answer::Settled)
             }
+            Verdict::Refused | Verdict::Wrong => Ok(Answer::Refused(told(&error))),
+            Verdict::Later => Err(Failed::Lost(told(&error))),
         }
-        Ok((batch.len().min(answers.len()), None))
     }
 }
 
-fn batch_len(rest: &[Ready]) -> usize {
-    let mut bytes = 0;
-    let fits = rest.iter().take_while(|event| {
-        bytes += event.json.len();
-        bytes <= BATCH_BYTES
-    });
-    fits.count().max(1)
+/// Takes what may be too much out of a `done`; says whether there is another try.
+fn shrink(body: &mut EventBody, why: &str) -> bool {
+    let EventBody::Done { reply, output, detail, .. } = body else { return false };
+    let mut said = detail.take().unwrap_or_default();
+    truncate(&mut said, SHRUNK_BYTES);
+    *detail = Some(format!("{said}; the result was cut, since the gateway refused it whole: {why}"));
+    truncate(reply, SHRUNK_BYTES);
+    *output = None;
+    true
 }

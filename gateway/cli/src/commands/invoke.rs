@@ -175,6 +175,15 @@ struct Turn<W> {
 
 impl<W: std::io::Write> Turn<W> {
     async fn watch(&mut self, deadline: Option<Instant>, interrupts: &mut Signal) -> Result<End, Failure> {
+        tokio::select! {
+            opened = self.follow.open() => opened?,
+            _ = interrupts.recv() => return Ok(End::LeftAlone),
+        }
+        self.spinner.say(match self.follow.start() {
+            Some("cold") => "starting a worker",
+            Some("warm") => "handing over the turn",
+            _ => "waiting for the unit",
+        });
         // Until the first Ctrl-C, so long that it never comes.
         let mut leave_at: Option<Instant> = None;
         let far = Instant::now() + Duration::from_secs(86_400 * 365);

@@ -6,13 +6,15 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use settings::RuntimeBackend;
+use contract::WorkloadStatus;
+use settings::{RuntimeBackend, read_secret};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent_cli::AgentCli;
 use crate::deployment::Deployment;
 use crate::docker::Engine;
 use crate::failure::Failure;
+use crate::local_http;
 use crate::mint::mint;
 use crate::model_key::ModelKey;
 use crate::programs;
@@ -84,12 +86,32 @@ pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
         Err(failure) => Err(failure),
     };
     say("stopping; Ctrl-C again stops at once");
+    let stopping = async {
+        let left = workers(&deployment).await;
+        services.stop().await;
+        if left > 0 {
+            say(&format!("{left} of the units' workers still run; the next `rekindle up` finds them again"));
+        }
+    };
     tokio::select! {
-        () = services.stop() => {}
+        () = stopping => {}
         // The kernel ends the children with us.
         _ = interrupts.recv() => return Err(Failure::Interrupted("stopped at once".into())),
     }
     ended
+}
+
+/// How many workloads the runtime has that outlive it; none where it does not say.
+async fn workers(deployment: &Deployment) -> usize {
+    let runtime = &deployment.settings.runtime;
+    let token = read_secret(&runtime.token_file).ok();
+    match local_http::get(&runtime.url, "/workloads", token.as_deref()).await {
+        Ok((status, body)) if status.is_success() => {
+            let all: Vec<WorkloadStatus> = serde_json::from_slice(&body).unwrap_or_default();
+            all.iter().filter(|w| w.state.is_alive()).count()
+        }
+        _ => 0,
+    }
 }
 
 /// What was found out before anything is started.

@@ -22,7 +22,6 @@ if splice ~= '' then
   json = '{"turn_id":"' .. u.taken .. '",' .. string.sub(json, open + 1)
 end
 local key = 'turn:' .. u.taken
--- Before the event is written, so that trimming knows where the turn begins.
 local first = u.first_event == ''
 local id = write(u, json, seq)
 if first then

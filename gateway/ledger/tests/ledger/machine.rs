@@ -239,13 +239,12 @@ async fn history(redis: &Redis, name: String, ops: Vec<Op>) {
 fn the_scripts_and_the_machine_agree() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let redis = runtime.block_on(Redis::start());
-    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
-    let mut case = 0;
-    let case = std::cell::RefCell::new(&mut case);
+    let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
+    let case = std::cell::Cell::new(0);
     runner
         .run(&ops(), |ops| {
-            **case.borrow_mut() += 1;
-            let name = format!("unit{}", **case.borrow());
+            case.set(case.get() + 1);
+            let name = format!("unit{}", case.get());
             runtime.block_on(history(&redis, name, ops));
             Ok(())
         })

@@ -5,6 +5,7 @@ mod faults;
 mod leases;
 mod lifecycle;
 mod machine;
+mod sharing;
 mod streams;
 mod support;
 mod worker;

@@ -56,7 +56,7 @@ async fn follow(
     docker.ping().await.map_err(|e| words(&e))?;
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
-        ("event", vec!["die".to_owned(), "destroy".to_owned()]),
+        ("event", ["die", "oom", "destroy"].map(str::to_owned).to_vec()),
         ("label", vec![format!("{DEPLOYMENT}={deployment}")]),
     ]);
     let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
@@ -72,6 +72,16 @@ async fn follow(
                 let attributes = event.actor.and_then(|a| a.attributes).unwrap_or_default();
                 debug!(action = event.action, name = attributes.get("name"), "engine event");
                 if let Some(id) = labelled(&attributes) {
+                    match event.action.as_deref() {
+                        Some("oom") => {
+                            engine.oom.send_if_modified(|all| all.insert(id.to_string()));
+                            continue;
+                        }
+                        Some("destroy") => {
+                            engine.oom.send_if_modified(|all| all.remove(&id.to_string()));
+                        }
+                        _ => {}
+                    }
                     tell(Sighting::Ended(id)).await?;
                 }
             }

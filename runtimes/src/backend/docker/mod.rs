@@ -7,11 +7,12 @@ mod container;
 mod events;
 mod image;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -22,7 +23,7 @@ use bollard::query_parameters::{
 };
 use contract::{Generation, UnitId, WorkloadId};
 use futures_util::StreamExt;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -34,6 +35,8 @@ use image::Images;
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Seconds that the engine may take to answer.
 const ENGINE_TIMEOUT_SEC: u64 = 60;
+/// How far events of one moment may lie apart.
+const LATE_EVENT: Duration = Duration::from_millis(500);
 /// Label of everything that belongs to a deployment.
 const DEPLOYMENT: &str = "rekindle.deployment";
 const UID: &str = "rekindle.uid";
@@ -56,6 +59,8 @@ pub(crate) struct DockerBackend {
 struct Engine {
     host: String,
     docker: OnceCell<Docker>,
+    /// Workloads that were seen to run out of memory, until they are removed.
+    oom: watch::Sender<BTreeSet<String>>,
     /// Its stream of events is open.
     heard: AtomicBool,
 }
@@ -115,7 +120,12 @@ impl DockerBackend {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, detail));
         }
-        let engine = Arc::new(Engine { host, docker: OnceCell::new(), heard: AtomicBool::new(false) });
+        let engine = Arc::new(Engine {
+            host,
+            docker: OnceCell::new(),
+            oom: watch::Sender::default(),
+            heard: AtomicBool::new(false),
+        });
         let listener = events::listen(Arc::clone(&engine), config.deployment.clone(), sightings, stop);
         Ok(Self {
             engine,
@@ -200,6 +210,14 @@ impl DockerBackend {
             }
             _ => Ok(Condition::Running),
         }
+    }
+
+    /// Whether it was memory that a KILL was about. The engine learns that from its own events, which may come after the one of
+    /// the end; what it says of the state then stays wrong for ever.
+    pub async fn ran_out_of_memory(&self, id: &WorkloadId) -> bool {
+        let mut seen = self.engine.oom.subscribe();
+        let name = id.to_string();
+        tokio::time::timeout(LATE_EVENT, seen.wait_for(|all| all.contains(&name))).await.is_ok()
     }
 
     /// Its last lines, as the engine kept them.

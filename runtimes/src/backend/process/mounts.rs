@@ -44,7 +44,10 @@ impl PrivateMounts {
         self.binds.push(PrivateBind {
             host: CString::new(host.as_os_str().as_bytes())?,
             alias: CString::new(alias.as_os_str().as_bytes())?,
-            is_dir: host.metadata()?.is_dir(),
+            is_dir: host
+                .metadata()
+                .map_err(|e| io::Error::new(e.kind(), format!("cannot mount {}: {e}", host.display())))?
+                .is_dir(),
             read_only,
         });
         Ok(alias)
