@@ -76,8 +76,9 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.runtime.kill();
+        // The last one goes in peace. Both fail only when it has ended already.
+        let pid = rustix::process::Pid::from_child(&self.runtime);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.runtime.wait();
     }
 }

@@ -127,11 +127,13 @@ async fn first_events(
 ) -> Vec<(String, String, Value)> {
     let request = last.into_iter().fold(request("GET", path, "ann"), |r, id| r.header("last-event-id", id));
     let mut body = world.open(request.body(Body::empty()).unwrap()).await.into_body();
-    let mut text = String::new();
-    while frames(&text).len() < count {
-        let frame =
-            tokio::time::timeout(crate::world::SOON, body.frame()).await.expect("no more events").unwrap().unwrap();
-        text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    let (mut text, mut events) = (String::new(), 0);
+    while events < count {
+        let frame = tokio::time::timeout(crate::world::SOON, body.frame()).await.expect("no more events");
+        let frame = frame.unwrap().unwrap().into_data().unwrap();
+        let frame = std::str::from_utf8(&frame).unwrap();
+        events += usize::from(frame.contains("\ndata: "));
+        text.push_str(frame);
     }
     frames(&text)
 }
@@ -232,9 +234,10 @@ async fn a_reader_that_is_too_slow_is_told_and_may_come_back() {
     let turn = worker.take().await;
     let request = request("GET", "/v1/units/demo/events", "ann").body(Body::empty()).unwrap();
     let slow = world.open(request).await;
-    let last = 3_000;
+    // More bytes than may wait for one reader, and than a stream's first page holds.
+    let (last, text) = (200, "x".repeat(64 << 10));
     for seq in 2..last {
-        worker.emit(&turn.turn_id, seq, "message-delta", json!({"text": "x"})).await;
+        worker.emit(&turn.turn_id, seq, "message-delta", json!({ "text": text })).await;
     }
     worker.settle(&turn.turn_id, last, true, "ok").await;
     let text = crate::world::read(slow).await.text;

@@ -16,4 +16,5 @@ mod runners;
 mod secrets;
 mod support;
 mod tour;
+mod up;
 mod workspaces;

@@ -207,20 +207,23 @@ local function deliver(u, id, reply, has_prompt)
   end
 end
 
+-- The first in line for a workspace, or nil; whoever does not wait any more leaves the line here.
+local function first_in_line(w)
+  local list = 'ws:' .. w .. ':wait'
+  local uid = redis.call('LINDEX', list, 0)
+  while uid do
+    local x = redis.call('HMGET', 'unit:' .. uid, 'state', 'waits_for', 'wait_since')
+    if x[1] == 'cold' and x[2] == w then return uid, num(x[3]) end
+    redis.call('LPOP', list)
+    uid = redis.call('LINDEX', list, 0)
+  end
+end
+
 -- Whether a unit that waits for one of u's leases came before the given time (or, without one, at all).
 local function contested(u, ms)
   for _, w in ipairs(words(u.leases)) do
-    local list = 'ws:' .. w .. ':wait'
-    local uid = redis.call('LINDEX', list, 0)
-    while uid do
-      local x = redis.call('HMGET', 'unit:' .. uid, 'state', 'waits_for', 'wait_since')
-      if x[1] == 'cold' and x[2] == w then
-        if not ms or ms > num(x[3]) then return true end
-        break
-      end
-      redis.call('LPOP', list)
-      uid = redis.call('LINDEX', list, 0)
-    end
+    local first, since = first_in_line(w)
+    if first and (not ms or ms > since) then return true end
   end
   return false
 end
@@ -235,7 +238,8 @@ local function next_turn(u, reply, has_prompt)
   end
   local t = redis.call('HMGET', 'turn:' .. id, 'shape_hash', 'submitted_ms')
   if t[1] ~= u.shape_hash then return drain(u, 'other_shape') end
-  if contested(u, num(t[2])) then return drain(u, 'preempted') end
+  -- Whoever was started gets to run a turn, or units that need each other's workspaces could take turns at doing nothing.
+  if u.served ~= '' and contested(u, num(t[2])) then return drain(u, 'preempted') end
   not_due(u, 'idle')
   unset(u, 'idle_since')
   deliver(u, id, reply, has_prompt)
@@ -360,20 +364,8 @@ local function start_fields(u)
     'start_failed', u.failed_starts, 'start_ms', u.start_ms }
 end
 
--- Whoever stands first in line for a free workspace starts, or goes on to wait for another one.
-local function wake(w)
-  while not holder_of(w, '') do
-    local uid = redis.call('LPOP', 'ws:' .. w .. ':wait')
-    if not uid then return end
-    local x = unit_of(uid)
-    if x.state == 'cold' and x.waits_for == w and waiting(x) > 0 then
-      unset(x, 'waits_for')
-      start(x)
-    end
-  end
-end
-
--- Gives leases back, all or those that are not in keep, and starts who waits for them.
+-- Gives leases back, all or those that are not in keep. Of everybody in line for them, who came first is tried first: it
+-- starts, or goes on to wait for another workspace.
 local function release(u, keep)
   local kept, free = {}, {}
   for _, w in ipairs(words(u.leases)) do
@@ -385,7 +377,20 @@ local function release(u, keep)
     end
   end
   set(u, 'leases', table.concat(kept, ' '))
-  for _, w in ipairs(free) do wake(w) end
+  while true do
+    local uid, since, at
+    for _, w in ipairs(free) do
+      if not holder_of(w, '') then
+        local first, ms = first_in_line(w)
+        if first and (not uid or ms < since) then uid, since, at = first, ms, w end
+      end
+    end
+    if not uid then return end
+    redis.call('LPOP', 'ws:' .. at .. ':wait')
+    local x = unit_of(uid)
+    unset(x, 'waits_for', 'wait_since')
+    if waiting(x) > 0 then start(x) end
+  end
 end
 
 -- A cold unit that is erased: every turn of it is settled.

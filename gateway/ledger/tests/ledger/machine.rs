@@ -239,7 +239,7 @@ async fn history(redis: &Redis, name: String, ops: Vec<Op>) {
 fn the_scripts_and_the_machine_agree() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let redis = runtime.block_on(Redis::start());
-    let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
     let case = std::cell::Cell::new(0);
     runner
         .run(&ops(), |ops| {

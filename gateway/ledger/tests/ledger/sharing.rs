@@ -145,7 +145,7 @@ fn workspaces_have_one_writer_and_everybody_gets_a_turn() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let redis = runtime.block_on(Redis::start());
     let ledger = runtime.block_on(redis.ledger("g1"));
-    let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
     let case = std::cell::Cell::new(0);
     runner
         .run(&ops(), |ops| {
@@ -154,4 +154,14 @@ fn workspaces_have_one_writer_and_everybody_gets_a_turn() {
             Ok(())
         })
         .unwrap();
+}
+
+/// Units that were woken in the order of the workspaces' names, and preempted before their first turn, once took turns at
+/// starting for ever.
+#[tokio::test]
+async fn three_units_with_overlapping_workspaces_come_to_rest() {
+    let redis = Redis::start().await;
+    let ledger = redis.ledger("g1").await;
+    let ops = [(0, 5), (1, 6), (2, 7), (0, 5)].map(|(unit, bits)| (unit, Op::Submit(bits)));
+    history(&ledger, 1, ops.to_vec()).await;
 }
