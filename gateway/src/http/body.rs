@@ -1,5 +1,7 @@
 //! Request bodies: bounded, JSON, and parsed by `contract` so that refusals name the offender.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
@@ -35,10 +37,31 @@ impl FromRequest<App> for JsonBody {
         let announced = request.headers().get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|length| length > most) {
+            if !request.headers().contains_key(header::EXPECT) {
+                linger(request.into_body()).await;
+            }
             return Err(too_large("the body", most));
         }
         read(request.into_body(), most).await.map(Self)
     }
+}
+
+/// Reads and forgets what a client is sending, within bounds: one that is still writing when its connection is reset never
+/// sees why it was refused (RFC 9112, 9.6).
+async fn linger(mut body: Body) {
+    const MOST_BYTES: usize = 64 << 20;
+    const MOST_TIME: Duration = Duration::from_secs(2);
+    let read = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > MOST_BYTES {
+                break;
+            }
+        }
+    };
+    // However it ends, the answer is the same.
+    let _ = tokio::time::timeout(MOST_TIME, read).await;
 }
 
 async fn read(body: Body, most: usize) -> Result<Bytes, Failure> {

@@ -87,8 +87,14 @@ async fn mistakes_are_told_and_do_nothing() {
     // And a good one of each kind is taken, the largest prompt included.
     assert_eq!(send(dispatch()).await.expect(200).json()["reply"], "hi");
     let largest = "x".repeat(1 << 20);
-    let answer = api.post(invoke, &json!({ "prompt": largest })).await.expect(200);
-    assert_eq!(answer.json()["reply"].as_str().map(str::len), Some(1 << 20));
+    let mut stream = api.invoke_streaming("demo", &json!({ "prompt": largest })).await;
+    let events = stream.until("turn-complete", crate::support::MINUTE).await;
+    let said: usize =
+        events.iter().filter(|e| e.kind() == "message-delta").filter_map(|e| e.data["text"].as_str()).map(str::len).sum();
+    assert_eq!(said, 1 << 20, "all of it is streamed");
+    let done = &crate::support::find(&events, "done").data;
+    assert_eq!(done["reply"].as_str().map(str::len), Some(256 << 10), "the reply itself is bounded");
+    assert!(done["detail"].as_str().unwrap().contains("cut"), "and says so: {}", done["detail"]);
 }
 
 #[tokio::test]
