@@ -14,8 +14,7 @@ pub(crate) async fn pump(app: App, mut mail: mpsc::Receiver<Mail>, cancel: Cance
             Mail::Cancel { uid, generation, connection, turn } => app.links.cancel(&uid, generation, connection, turn),
             Mail::Draining { uid, generation, connection: _ } => app.links.stop(&uid, generation),
             Mail::StartsWaiting => app.starts_waiting.notify_one(),
-            // Some mail may be lost; every read that waits asks the ledger by itself before long.
-            Mail::Relink => tracing::debug!("the mailbox had expired"),
+            Mail::Relink => app.links.relink(),
         }
     }
 }

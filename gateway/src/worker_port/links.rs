@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::{Generation, TurnId, TurnMessage, UnitId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Connections that one generation may have here at once.
@@ -36,6 +36,7 @@ pub struct Links(Arc<Registry>);
 #[derive(Debug)]
 struct Registry {
     next: AtomicU64,
+    relink: watch::Sender<()>,
     generations: Mutex<HashMap<(UnitId, Generation), Members>>,
 }
 
@@ -66,7 +67,8 @@ impl Links {
     /// ours. They stay below 2^53: Lua keeps them as doubles.
     pub fn new() -> Self {
         let first = u64::from(rand::random::<u32>()) << 20;
-        Self(Arc::new(Registry { next: AtomicU64::new(first + 1), generations: Mutex::default() }))
+        let next = AtomicU64::new(first + 1);
+        Self(Arc::new(Registry { next, relink: watch::Sender::new(()), generations: Mutex::default() }))
     }
 
     /// Hands a turn to the pending or next read of the connection that it was given to. Dropped when that is gone.
@@ -89,6 +91,11 @@ impl Links {
     /// Asks the worker to end when idle, on whichever connection it reads here.
     pub fn stop(&self, uid: &UnitId, generation: Generation) {
         self.queue(uid, generation, None, Control::Stop);
+    }
+
+    /// Mail may have been lost: every read that waits asks the ledger anew.
+    pub fn relink(&self) {
+        self.0.relink.send_replace(());
     }
 
     /// Ends all connections of a generation that is over, open streams included.
@@ -122,6 +129,7 @@ impl Links {
             number,
             bell: member.bell.clone(),
             over: member.over.clone(),
+            relink: self.0.relink.subscribe(),
         };
         members.seats.insert(number, member);
         Some(seat)
@@ -156,6 +164,7 @@ pub(crate) struct Seat {
     number: u64,
     bell: Arc<Notify>,
     over: CancellationToken,
+    relink: watch::Receiver<()>,
 }
 
 impl Seat {
@@ -187,6 +196,13 @@ impl Seat {
     pub(crate) async fn rung(&self) {
         self.bell.notified().await;
     }
+
+    /// A receiver that changes with every [`Links::relink`] from now on.
+    pub(crate) fn relinked(&self) -> watch::Receiver<()> {
+        let mut relink = self.relink.clone();
+        relink.mark_unchanged();
+        relink
+    }
 }
 
 impl Drop for Seat {
@@ -211,6 +227,16 @@ mod tests {
     use crate::worker_port::testing;
 
     const GENERATION: Generation = Generation(3);
+
+    #[test]
+    fn a_relink_reaches_who_waits_and_not_who_comes_later() {
+        let links = Links::new();
+        let seat = links.open(&testing::uid("relink"), GENERATION).unwrap();
+        let before = seat.relinked();
+        links.relink();
+        assert!(before.has_changed().unwrap());
+        assert!(!seat.relinked().has_changed().unwrap());
+    }
 
     #[test]
     fn controls_wait_in_order_for_their_connection_and_are_queued_once() {

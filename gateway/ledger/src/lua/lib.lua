@@ -233,6 +233,8 @@ local function next_turn(u, reply, has_prompt)
   local id = head(u)
   if not id then
     if contested(u) then return drain(u, 'preempted') end
+    -- Idle since the last settlement: a worker that only reads again moves nothing.
+    if u.idle_since ~= '' then return end
     set(u, 'idle_since', int(NOW))
     return due_at('idle', u, NOW + policy(u).idle)
   end

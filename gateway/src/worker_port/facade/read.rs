@@ -7,6 +7,7 @@ use bytes::Bytes;
 use contract::{InEntry, TurnId};
 use ledger::{Ready, Standing, Taken};
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::command::upper;
@@ -66,6 +67,8 @@ impl Facade<'_> {
             Wait::For(time) => Instant::now().checked_add(time),
             Wait::No | Wait::Ever => None,
         };
+        // From before the first question: a relink that comes in between is not missed.
+        let mut relinked = self.seat.relinked();
         let mut ask = true;
         loop {
             if let Some(entry) = self.next_queued() {
@@ -77,7 +80,7 @@ impl Facade<'_> {
             if read.wait == Wait::No {
                 return Ok(Next::Answer(Reply::NoArray));
             }
-            ask = match self.wait(deadline).await {
+            ask = match self.wait(deadline, &mut relinked).await {
                 Woken::Queued => false,
                 Woken::AskAgain => true,
                 Woken::Late => return Ok(Next::Answer(Reply::NoArray)),
@@ -159,7 +162,7 @@ impl Facade<'_> {
     }
 
     /// Waits for a hand-over, a bound, or an end, and meanwhile collects what the client sends behind its read.
-    async fn wait(&mut self, deadline: Option<Instant>) -> Woken {
+    async fn wait(&mut self, deadline: Option<Instant>, relinked: &mut watch::Receiver<()>) -> Woken {
         let ask_again = Instant::now() + ASK_AGAIN;
         let late = async {
             match deadline {
@@ -176,6 +179,8 @@ impl Facade<'_> {
                 () = self.stop.cancelled() => return Woken::Gone,
                 () = &mut late => return Woken::Late,
                 () = tokio::time::sleep_until(ask_again) => return Woken::AskAgain,
+                // The registry outlives its seats, so there is always a sender.
+                _ = relinked.changed() => return Woken::AskAgain,
                 read = self.io.read_buf(self.commands.space()), if room => {
                     if !matches!(read, Ok(1..)) {
                         return Woken::Gone;
