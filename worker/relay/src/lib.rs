@@ -9,11 +9,13 @@ mod port;
 mod tests;
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -93,9 +95,11 @@ impl Relay {
             connect_timeout: limits.connect_timeout,
             permits: Arc::new(Semaphore::new(limits.max_connections)),
         };
+        let told = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen in {}: {e}", sock_dir.display()));
+        let short = ShortPath::of(sock_dir).map_err(told)?;
         Ok(Self {
-            redis: bind(&sock_dir.join(REDIS_SOCK))?,
-            gateway: bind(&sock_dir.join(GATEWAY_SOCK))?,
+            redis: bind(&short.to(REDIS_SOCK)).map_err(told)?,
+            gateway: bind(&short.to(GATEWAY_SOCK)).map_err(told)?,
             shared: Arc::new(shared),
         })
     }
@@ -129,6 +133,20 @@ impl Relay {
     }
 }
 
+/// A folder by its descriptor. An address of a Unix socket has room for 107 bytes (unix(7)), and a store may lie deeper.
+struct ShortPath(OwnedFd);
+
+impl ShortPath {
+    fn of(folder: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(folder, flags, Mode::empty())?))
+    }
+
+    fn to(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
+    }
+}
+
 /// Binds beside the final name and renames, so that the socket is never absent and never there with a narrower mode.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let fresh = path.with_extension("new");
@@ -136,8 +154,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let listener = UnixListener::bind(&fresh)
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {}: {e}", fresh.display())))?;
+    let listener = UnixListener::bind(&fresh)?;
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o666))?;
     std::fs::rename(&fresh, path)?;
     Ok(listener)

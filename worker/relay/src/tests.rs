@@ -123,6 +123,21 @@ async fn replaces_what_an_earlier_relay_left_for_every_uid_to_use() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
+/// A store may lie deeper than an address of a Unix socket is long.
+#[tokio::test]
+async fn listens_in_a_folder_whose_path_is_longer_than_a_sockets_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("d".repeat(100)).join("e".repeat(100));
+    std::fs::create_dir_all(&deep).unwrap();
+    let _relay = Relay::listen(&deep, "t".into(), unix_port(dir.path()), Limits::default()).unwrap();
+    // As a sandbox reaches it: by a short name of the same folder.
+    let short = dir.path().join("s");
+    std::os::unix::fs::symlink(&deep, &short).unwrap();
+    UnixStream::connect(short.join(REDIS_SOCK)).await.unwrap();
+    let absent = Relay::listen(&deep.join("absent"), "t".into(), unix_port(dir.path()), Limits::default());
+    assert!(absent.unwrap_err().to_string().contains("absent"), "the error names the folder");
+}
+
 #[tokio::test]
 async fn refuses_tokens_that_do_not_fit_a_preamble() {
     let dir = tempfile::tempdir().unwrap();
