@@ -14,11 +14,8 @@ impl Home {
 
     /// As the environment says: `$REKINDLE_HOME`, else `$HOME/.rekindle`, else `.rekindle` here.
     pub fn find() -> Self {
-        let given = std::env::var_os("REKINDLE_HOME")
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from);
-        let default =
-            || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".rekindle");
+        let given = std::env::var_os("REKINDLE_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
+        let default = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".rekindle");
         Self(given.unwrap_or_else(default))
     }
 

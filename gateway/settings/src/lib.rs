@@ -11,6 +11,5 @@ mod types;
 pub use home::Home;
 pub use load::{SettingsError, read_secret};
 pub use types::{
-    Auth, Broker, Gateway, Isolation, Limits, Profile, Provider, Reaper, Redis, Runtime,
-    RuntimeBackend, Settings,
+    Auth, Broker, Gateway, Isolation, Limits, Profile, Provider, Reaper, Redis, Runtime, RuntimeBackend, Settings,
 };

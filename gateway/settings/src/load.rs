@@ -48,10 +48,8 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`] that names the file's line or the variable.
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
-            path: path.into(),
-            source,
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable { path: path.into(), source })?;
         Self::from_text(path, &text, std::env::vars())
     }
 
@@ -64,26 +62,17 @@ impl Settings {
         text: &str,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
-        let wrong = |e: toml::de::Error| SettingsError::Wrong {
-            path: path.into(),
-            message: e.to_string(),
-        };
+        let wrong = |e: toml::de::Error| SettingsError::Wrong { path: path.into(), message: e.to_string() };
         // The text by itself first: only then do errors have its lines.
         let mut settings: Self = toml::from_str(text).map_err(wrong)?;
         let mut table: Table = toml::from_str(text).map_err(wrong)?;
         for (variable, value) in variables {
-            let Some(keys) = variable
-                .strip_prefix("REKINDLE_")
-                .filter(|k| k.contains("__"))
-            else {
+            let Some(keys) = variable.strip_prefix("REKINDLE_").filter(|k| k.contains("__")) else {
                 continue;
             };
             let keys: Vec<_> = keys.split("__").map(str::to_lowercase).collect();
-            settings =
-                over(&mut table, &keys, &value).map_err(|message| SettingsError::Variable {
-                    variable: variable.clone(),
-                    message,
-                })?;
+            settings = over(&mut table, &keys, &value)
+                .map_err(|message| SettingsError::Variable { variable: variable.clone(), message })?;
         }
         settings.anchor(path.parent().unwrap_or(Path::new("")));
         Ok(settings)
@@ -93,9 +82,7 @@ impl Settings {
 /// Puts `value` at `keys`: as TOML where it parses as such and fits, else as a text.
 fn over(table: &mut Table, keys: &[String], value: &str) -> Result<Settings, String> {
     let as_text = Value::String(value.into());
-    let as_toml = toml::from_str::<Table>(&format!("v = {value}"))
-        .ok()
-        .and_then(|mut t| t.remove("v"));
+    let as_toml = toml::from_str::<Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
     let mut first_error = None;
     for candidate in as_toml.into_iter().chain([as_text]) {
         let mut copy = table.clone();
@@ -132,10 +119,8 @@ fn put(table: &mut Table, keys: &[String], value: Value) -> Result<(), String> {
 /// # Errors
 /// When the file cannot be read or is empty.
 pub fn read_secret(path: &Path) -> Result<String, SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
-        path: path.into(),
-        source,
-    })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable { path: path.into(), source })?;
     match text.trim() {
         "" => Err(SettingsError::EmptySecret { path: path.into() }),
         secret => Ok(secret.into()),
@@ -157,24 +142,14 @@ mod tests {
         assert_eq!(settings.gateway.listen, "127.0.0.1:7600");
         assert!(settings.profile("default").is_some());
         assert!(settings.profile("other").is_none());
-        assert_eq!(
-            settings.auth.jwt_secret_file,
-            Path::new("/etc/rekindle/secrets/jwt_hs256")
-        );
+        assert_eq!(settings.auth.jwt_secret_file, Path::new("/etc/rekindle/secrets/jwt_hs256"));
     }
 
     #[test]
     fn unknown_keys_are_errors_with_their_line() {
-        let error = load("[gateway]\nlisten = \"127.0.0.1:1\"\nlisen = 2\n", &[])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("line 3") && error.contains("lisen"),
-            "{error}"
-        );
-        let error = load("[profiles.p]\nimag = \"x\"\n", &[])
-            .unwrap_err()
-            .to_string();
+        let error = load("[gateway]\nlisten = \"127.0.0.1:1\"\nlisen = 2\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("lisen"), "{error}");
+        let error = load("[profiles.p]\nimag = \"x\"\n", &[]).unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
     }
 
@@ -197,13 +172,8 @@ mod tests {
 
     #[test]
     fn a_wrong_variable_is_named() {
-        let error = load("", &[("REKINDLE_GATEWAY__DRAIN_SEC", "soon")])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("REKINDLE_GATEWAY__DRAIN_SEC: "),
-            "{error}"
-        );
+        let error = load("", &[("REKINDLE_GATEWAY__DRAIN_SEC", "soon")]).unwrap_err().to_string();
+        assert!(error.starts_with("REKINDLE_GATEWAY__DRAIN_SEC: "), "{error}");
         assert!(load("", &[("REKINDLE_GATEWAY__LISEN", "x")]).is_err());
     }
 }

@@ -228,11 +228,7 @@ impl Default for Gateway {
 
 impl Default for Redis {
     fn default() -> Self {
-        Self {
-            url: "redis://127.0.0.1:6379/0".into(),
-            password_file: None,
-            wait_replicas: 0,
-        }
+        Self { url: "redis://127.0.0.1:6379/0".into(), password_file: None, wait_replicas: 0 }
     }
 }
 
@@ -256,21 +252,13 @@ impl Default for Runtime {
 
 impl Default for Reaper {
     fn default() -> Self {
-        Self {
-            period_ms: 250,
-            most_at_once: 10,
-            listen: None,
-        }
+        Self { period_ms: 250, most_at_once: 10, listen: None }
     }
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self {
-            jwt_secret_file: "secrets/jwt_hs256".into(),
-            issuer: None,
-            audience: None,
-        }
+        Self { jwt_secret_file: "secrets/jwt_hs256".into(), issuer: None, audience: None }
     }
 }
 
@@ -338,13 +326,8 @@ impl Settings {
         if self.runtime.worker_binary.components().count() > 1 {
             self.runtime.worker_binary = base.join(&self.runtime.worker_binary);
         }
-        let optional = [
-            self.redis.password_file.as_mut(),
-            self.broker
-                .anthropic
-                .as_mut()
-                .and_then(|p| p.api_key_file.as_mut()),
-        ];
+        let optional =
+            [self.redis.password_file.as_mut(), self.broker.anthropic.as_mut().and_then(|p| p.api_key_file.as_mut())];
         for path in optional.into_iter().flatten() {
             *path = base.join(&*path);
         }

@@ -114,11 +114,7 @@ impl Problem {
             title: code.title().into(),
             status: code.status(),
             detail: Some(detail.into()),
-            source: if code == ErrorCode::TurnFailed {
-                Source::Function
-            } else {
-                Source::Platform
-            },
+            source: if code == ErrorCode::TurnFailed { Source::Function } else { Source::Platform },
             pointer: None,
             turn_id: None,
         }

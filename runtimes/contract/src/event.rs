@@ -232,10 +232,7 @@ impl EventBody {
             Self::Queued { .. } => "queued",
             Self::WorkerExit { .. } => "worker-exit",
             Self::Gap { .. } => "gap",
-            Self::Unknown(value) => value
-                .get("type")
-                .and_then(Value::as_str)
-                .unwrap_or("unknown"),
+            Self::Unknown(value) => value.get("type").and_then(Value::as_str).unwrap_or("unknown"),
         }
     }
 

@@ -25,24 +25,16 @@ fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=128).contains(&bytes.len())
         && bytes[0].is_ascii_alphanumeric()
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// Whether a text has the form of a [`UnitId`]: such a workspace id names a unit's own workspace.
 pub fn is_uid_shaped(text: &str) -> bool {
-    text.len() == 26
-        && text.starts_with('u')
-        && text[1..]
-            .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
+    text.len() == 26 && text.starts_with('u') && text[1..].bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
 }
 
 fn is_ulid(text: &str) -> bool {
-    text.len() == 26
-        && ulid::Ulid::from_string(text).is_ok()
-        && !text.bytes().any(|b| b.is_ascii_lowercase())
+    text.len() == 26 && ulid::Ulid::from_string(text).is_ok() && !text.bytes().any(|b| b.is_ascii_lowercase())
 }
 
 macro_rules! text_id {
@@ -147,9 +139,7 @@ impl Owner {
     /// A fixed-length key for this owner: 26 base32 characters of its SHA-256, so that no two owners collide.
     pub fn key(&self) -> String {
         let digest = Sha256::digest(self.0.as_bytes());
-        let mut text = data_encoding::BASE32_NOPAD
-            .encode(&digest)
-            .to_ascii_lowercase();
+        let mut text = data_encoding::BASE32_NOPAD.encode(&digest).to_ascii_lowercase();
         text.truncate(26);
         text
     }
@@ -162,9 +152,7 @@ impl UnitId {
         hash.update(owner.as_str().as_bytes());
         hash.update([0]);
         hash.update(name.as_str().as_bytes());
-        let mut text = data_encoding::BASE32_NOPAD
-            .encode(&hash.finalize())
-            .to_ascii_lowercase();
+        let mut text = data_encoding::BASE32_NOPAD.encode(&hash.finalize()).to_ascii_lowercase();
         text.truncate(25);
         Self(format!("u{text}"))
     }
@@ -193,27 +181,12 @@ impl TurnId {
 
     /// When it was made, in milliseconds since the epoch.
     pub fn at_ms(&self) -> u64 {
-        ulid::Ulid::from_string(&self.0)
-            .map(|u| u.timestamp_ms())
-            .unwrap_or_default()
+        ulid::Ulid::from_string(&self.0).map(|u| u.timestamp_ms()).unwrap_or_default()
     }
 }
 
 /// Number of a unit's worker start; the fence.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Default,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
@@ -239,18 +212,14 @@ impl WorkloadId {
     /// # Errors
     /// [`IdError`] when the text has another form.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let wrong = IdError {
-            what: "workload id",
-            grammar: "u[a-z2-7]{25}-[1-9][0-9]{0,15}",
-        };
+        let wrong = IdError { what: "workload id", grammar: "u[a-z2-7]{25}-[1-9][0-9]{0,15}" };
         let (uid, generation) = text.split_once('-').ok_or_else(|| wrong.clone())?;
         let uid = UnitId::parse(uid).map_err(|_| wrong.clone())?;
         let digits = (1..=16).contains(&generation.len()) && !generation.starts_with('0');
         match generation.parse() {
-            Ok(n) if digits && generation.bytes().all(|b| b.is_ascii_digit()) => Ok(Self {
-                uid,
-                generation: Generation(n),
-            }),
+            Ok(n) if digits && generation.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(Self { uid, generation: Generation(n) })
+            }
             _ => Err(wrong),
         }
     }
@@ -296,17 +265,7 @@ mod tests {
         for good in ["a", "Demo-1", "x.y_z", &"a".repeat(128)] {
             assert!(UnitName::parse(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "../x",
-            "a/b",
-            ".hidden",
-            "-x",
-            "a\0b",
-            "ä",
-            &"a".repeat(129),
-            &"a".repeat(300),
-        ] {
+        for bad in ["", "../x", "a/b", ".hidden", "-x", "a\0b", "ä", &"a".repeat(129), &"a".repeat(300)] {
             assert!(WorkspaceId::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -325,19 +284,9 @@ mod tests {
     #[test]
     fn workload_ids_round_trip() {
         let uid = UnitId::of(&Owner::parse("o").unwrap(), &UnitName::parse("n").unwrap());
-        let id = WorkloadId {
-            uid,
-            generation: Generation(1_790_000_000_000),
-        };
+        let id = WorkloadId { uid, generation: Generation(1_790_000_000_000) };
         assert_eq!(WorkloadId::parse(&id.to_string()).unwrap(), id);
-        for bad in [
-            "",
-            "x-1",
-            "u-1",
-            &format!("{}-0", id.uid),
-            &format!("{}-1x", id.uid),
-            &format!("{}-+1", id.uid),
-        ] {
+        for bad in ["", "x-1", "u-1", &format!("{}-0", id.uid), &format!("{}-1x", id.uid), &format!("{}-+1", id.uid)] {
             assert!(WorkloadId::parse(bad).is_err(), "{bad}");
         }
     }

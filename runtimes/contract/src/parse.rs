@@ -26,10 +26,9 @@ impl From<ParseError> for Problem {
     fn from(error: ParseError) -> Self {
         match error {
             ParseError::Malformed(message) => Problem::new(ErrorCode::MalformedJson, message),
-            ParseError::Invalid { pointer, message } => Problem {
-                pointer: Some(pointer),
-                ..Problem::new(ErrorCode::InvalidDocument, message)
-            },
+            ParseError::Invalid { pointer, message } => {
+                Problem { pointer: Some(pointer), ..Problem::new(ErrorCode::InvalidDocument, message) }
+            }
         }
     }
 }
@@ -54,10 +53,7 @@ pub fn parse_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, P
         let mut pointer = pointer(error.path());
         let message = error.into_inner().to_string();
         // serde names an unknown field in the message only, and puts the path at the object around it or at the field.
-        if let Some(field) = message
-            .strip_prefix("unknown field `")
-            .and_then(|rest| rest.split('`').next())
-        {
+        if let Some(field) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
             let token = escape(field);
             if !pointer.ends_with(&format!("/{token}")) {
                 let _ = write!(pointer, "/{token}");
@@ -122,59 +118,26 @@ mod tests {
         let pointer = |change: fn(&mut Value)| refused(change).0;
         assert_eq!(pointer(|d| d["extra"] = json!(1)), "/extra");
         assert_eq!(pointer(|d| d["a/b~c"] = json!(1)), "/a~1b~0c");
-        assert_eq!(
-            pointer(|d| d["identity"]["extra"] = json!(1)),
-            "/identity/extra"
-        );
-        assert_eq!(
-            pointer(|d| d["workspaces"][0]["mode"] = json!("rwx")),
-            "/workspaces/0/mode"
-        );
-        assert_eq!(
-            pointer(|d| d["workspaces"][0]["id"] = json!("../x")),
-            "/workspaces/0/id"
-        );
+        assert_eq!(pointer(|d| d["identity"]["extra"] = json!(1)), "/identity/extra");
+        assert_eq!(pointer(|d| d["workspaces"][0]["mode"] = json!("rwx")), "/workspaces/0/mode");
+        assert_eq!(pointer(|d| d["workspaces"][0]["id"] = json!("../x")), "/workspaces/0/id");
         assert_eq!(pointer(|d| d["workspaces"] = json!([])), "/workspaces");
         assert_eq!(pointer(|d| d["trigger"] = json!("cron")), "/trigger");
-        assert_eq!(
-            pointer(|d| d["identity"]["launcher"] = json!("robot:1")),
-            "/identity/launcher"
-        );
-        assert_eq!(
-            pointer(|d| d["start"]["session"] = json!({"ref": "s"})),
-            "/start"
-        );
-        assert_eq!(
-            pointer(|d| d["start"] = json!({"entrypoint": {}})),
-            "/start"
-        );
+        assert_eq!(pointer(|d| d["identity"]["launcher"] = json!("robot:1")), "/identity/launcher");
+        assert_eq!(pointer(|d| d["start"]["session"] = json!({"ref": "s"})), "/start");
+        assert_eq!(pointer(|d| d["start"] = json!({"entrypoint": {}})), "/start");
         assert_eq!(pointer(|d| d["start"] = json!({})), "/start");
-        assert_eq!(
-            pointer(|d| d["start"]["entrypoint"]["x"] = json!(1)),
-            "/start/entrypoint/x"
-        );
-        assert_eq!(
-            pointer(|d| d["context"] = json!({"kind": "party"})),
-            "/context/kind"
-        );
+        assert_eq!(pointer(|d| d["start"]["entrypoint"]["x"] = json!(1)), "/start/entrypoint/x");
+        assert_eq!(pointer(|d| d["context"] = json!({"kind": "party"})), "/context/kind");
         let (at, message) = refused(|d| {
             d.as_object_mut().unwrap().remove("start");
         });
-        assert_eq!(
-            (at.as_str(), message.as_str()),
-            ("", "missing field `start`")
-        );
+        assert_eq!((at.as_str(), message.as_str()), ("", "missing field `start`"));
     }
 
     #[test]
     fn what_is_not_json_is_told_apart() {
-        assert!(matches!(
-            parse::<InvokeBody>(b"{\"prompt\":"),
-            Err(ParseError::Malformed(_))
-        ));
-        assert!(matches!(
-            parse::<InvokeBody>(b"[]"),
-            Err(ParseError::Invalid { .. })
-        ));
+        assert!(matches!(parse::<InvokeBody>(b"{\"prompt\":"), Err(ParseError::Malformed(_))));
+        assert!(matches!(parse::<InvokeBody>(b"[]"), Err(ParseError::Invalid { .. })));
     }
 }

@@ -7,9 +7,7 @@ use sha1::{Digest, Sha1};
 use crate::id::{UnitName, WorkspaceId};
 
 /// Write access to a workspace.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Read only.
@@ -96,17 +94,11 @@ impl TryFrom<String> for Launcher {
         let known = |kind| matches!(kind, "user" | "schedule" | "webhook" | "integration");
         match text.split_once(':') {
             Some((kind, id))
-                if known(kind)
-                    && !id.is_empty()
-                    && text.len() <= 300
-                    && !id.chars().any(char::is_control) =>
+                if known(kind) && !id.is_empty() && text.len() <= 300 && !id.chars().any(char::is_control) =>
             {
                 Ok(Self(text))
             }
-            _ => Err(
-                "launcher must be user:<id>, schedule:<id>, webhook:<id> or integration:<id>"
-                    .into(),
-            ),
+            _ => Err("launcher must be user:<id>, schedule:<id>, webhook:<id> or integration:<id>".into()),
         }
     }
 }
@@ -231,27 +223,14 @@ impl<'de> Deserialize<'de> for StartWith {
         }
         let refuse = serde::de::Error::custom;
         match Both::deserialize(deserializer)? {
-            Both {
-                entrypoint: Some(_),
-                session: Some(_),
-            } => Err(refuse(
-                "exactly one of `entrypoint` and `session` is allowed, both are given",
-            )),
-            Both {
-                entrypoint:
-                    Some(Entrypoint {
-                        inline: None,
-                        path: None,
-                    }),
-                ..
-            } => Err(refuse("`entrypoint` needs `inline`, `path` or both")),
-            Both {
-                entrypoint: Some(e),
-                ..
-            } => Ok(Self::Entrypoint(e)),
-            Both {
-                session: Some(s), ..
-            } => Ok(Self::Session(s)),
+            Both { entrypoint: Some(_), session: Some(_) } => {
+                Err(refuse("exactly one of `entrypoint` and `session` is allowed, both are given"))
+            }
+            Both { entrypoint: Some(Entrypoint { inline: None, path: None }), .. } => {
+                Err(refuse("`entrypoint` needs `inline`, `path` or both"))
+            }
+            Both { entrypoint: Some(e), .. } => Ok(Self::Entrypoint(e)),
+            Both { session: Some(s), .. } => Ok(Self::Session(s)),
             _ => Err(refuse("one of `entrypoint` and `session` is required")),
         }
     }
@@ -264,16 +243,11 @@ fn default_runner() -> String {
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WorkspaceAt>, D::Error> {
     let list = Vec::<WorkspaceAt>::deserialize(deserializer)?;
     if list.is_empty() {
-        return Err(serde::de::Error::custom(
-            "at least one workspace is required",
-        ));
+        return Err(serde::de::Error::custom("at least one workspace is required"));
     }
     for (i, w) in list.iter().enumerate() {
         if list[..i].iter().any(|other| other.id == w.id) {
-            return Err(serde::de::Error::custom(format!(
-                "workspace `{}` is named twice",
-                w.id
-            )));
+            return Err(serde::de::Error::custom(format!("workspace `{}` is named twice", w.id)));
         }
     }
     Ok(list)
@@ -350,10 +324,7 @@ impl Dispatch {
         }
         let trigger = self.trigger.as_str();
         let mut start = String::new();
-        canonical(
-            &serde_json::to_value(&self.start).unwrap_or_default(),
-            &mut start,
-        );
+        canonical(&serde_json::to_value(&self.start).unwrap_or_default(), &mut start);
         let digest = Sha1::digest(format!("{subject}|{trigger}|{start}"));
         let hex = data_encoding::HEXLOWER.encode(&digest);
         format!("agent-{subject}-{trigger}-{}", &hex[..10])
@@ -379,13 +350,7 @@ fn legal_name(address: &str) -> UnitName {
     let hex = data_encoding::HEXLOWER.encode(&Sha1::digest(address));
     let mut text: String = address
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
         .take(110)
         .collect();
     text.push('-');
@@ -454,24 +419,11 @@ mod tests {
     #[test]
     fn addresses_follow_the_trigger() {
         let none = serde_json::json!({});
-        assert_eq!(
-            dispatch("ann", "message", none.clone())
-                .unit_name()
-                .as_str(),
-            "agent-ann-chat-main"
-        );
+        assert_eq!(dispatch("ann", "message", none.clone()).unit_name().as_str(), "agent-ann-chat-main");
         let meeting = serde_json::json!({"kind": "meeting", "meeting": {"meeting_id": "m", "session_uid": "s1", "platform": "p"}});
-        assert_eq!(
-            dispatch("ann", "transcription", meeting)
-                .unit_name()
-                .as_str(),
-            "agent-meet-s1"
-        );
+        assert_eq!(dispatch("ann", "transcription", meeting).unit_name().as_str(), "agent-meet-s1");
         // sha1 of `ann|event|{"entrypoint":{"inline":"hi","path":"p.md"}}`, as any other tool computes it.
-        assert_eq!(
-            dispatch("ann", "event", none).unit_address(),
-            "agent-ann-event-d0bc3d350f"
-        );
+        assert_eq!(dispatch("ann", "event", none).unit_address(), "agent-ann-event-d0bc3d350f");
     }
 
     #[test]

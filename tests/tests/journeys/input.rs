@@ -89,8 +89,12 @@ async fn mistakes_are_told_and_do_nothing() {
     let largest = "x".repeat(1 << 20);
     let mut stream = api.invoke_streaming("demo", &json!({ "prompt": largest })).await;
     let events = stream.until("turn-complete", crate::support::MINUTE).await;
-    let said: usize =
-        events.iter().filter(|e| e.kind() == "message-delta").filter_map(|e| e.data["text"].as_str()).map(str::len).sum();
+    let said: usize = events
+        .iter()
+        .filter(|e| e.kind() == "message-delta")
+        .filter_map(|e| e.data["text"].as_str())
+        .map(str::len)
+        .sum();
     assert_eq!(said, 1 << 20, "all of it is streamed");
     let done = &crate::support::find(&events, "done").data;
     assert_eq!(done["reply"].as_str().map(str::len), Some(256 << 10), "the reply itself is bounded");

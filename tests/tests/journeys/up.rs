@@ -66,7 +66,8 @@ impl Up {
                 list.split_whitespace().map(|p| p.parse().unwrap()).collect::<Vec<i32>>()
             })
             .collect::<Vec<_>>();
-        let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
+        let name =
+            |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
         pids.into_iter().map(|pid| (name(pid), pid)).collect()
     }
 }
