@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
+use crate::http::Looks;
 use crate::http::problem::Failure;
 use crate::metrics::Metrics;
 use crate::worker_port::Links;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub runtime_token: String,
     /// Worker connections of this gateway.
     pub links: Links,
+    /// Who looks into a workspace at the moment.
+    pub looks: Looks,
     /// Figures.
     pub metrics: Metrics,
     /// Start jobs leased to this gateway.
@@ -83,6 +86,7 @@ impl App {
             runtime,
             runtime_token,
             links: Links::new(),
+            looks: Looks::default(),
             metrics: Metrics::default(),
             starts,
             starts_waiting: Notify::new(),

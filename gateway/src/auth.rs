@@ -13,6 +13,8 @@ use crate::http::problem::Failure;
 
 /// Scope that lets a caller act for any owner in a dispatch.
 pub const IMPERSONATE: &str = "units:impersonate";
+/// Scope that shows a caller how many workers every owner has.
+pub const ADMIN: &str = "units:admin";
 /// Clocks of callers and gateway may differ by this much.
 const LEEWAY_SEC: u64 = 5;
 
@@ -23,6 +25,8 @@ pub struct Caller {
     pub owner: Owner,
     /// May name another owner as the subject of a dispatch.
     pub may_impersonate: bool,
+    /// May see how much all owners use.
+    pub may_administer: bool,
 }
 
 /// Why a request has no caller.
@@ -125,8 +129,8 @@ impl Authenticator {
         let data = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(why)?;
         let sub = data.claims.sub.ok_or_else(|| AuthError::Missing("sub".into()))?;
         let owner = Owner::parse(sub).map_err(|e| AuthError::WrongClaim(format!("`sub`: {e}")))?;
-        let may_impersonate = data.claims.scope.split(' ').any(|s| s == IMPERSONATE);
-        Ok(Caller { owner, may_impersonate })
+        let has = |scope: &str| data.claims.scope.split(' ').any(|s| s == scope);
+        Ok(Caller { owner, may_impersonate: has(IMPERSONATE), may_administer: has(ADMIN) })
     }
 }
 

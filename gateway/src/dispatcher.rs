@@ -18,14 +18,16 @@ use crate::tokens::DispatchTokens;
 use crate::workload;
 
 /// How long a job is this gateway's own without a word; renewed at a third of it.
-const LEASE: Duration = Duration::from_secs(10);
-const RENEW_EVERY: Duration = Duration::from_secs(3);
+const LEASE: Duration = Duration::from_secs(5);
+const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// Between two looks for jobs that nobody nudged about: those whose lease is over or whose back-off is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const MOST_AT_ONCE: usize = 32;
-/// While the runtime does not answer.
+/// While the runtime does not answer; less than a lease, which is renewed after it.
 const BACK_OFF: Duration = Duration::from_millis(200);
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+/// A start that waits for room is tried again long before, also when the runtime is away for a while.
+const ROOM_WAIT: Duration = Duration::from_secs(10);
 
 /// Has the runtime start what the ledger wants started.
 pub struct Dispatcher {
@@ -84,8 +86,16 @@ impl Dispatcher {
     }
 
     async fn job(self: Arc<Self>, job: StartJob, cancel: CancellationToken) {
+        let (uid, generation) = (job.uid.clone(), job.generation);
         let attempts = Box::pin(self.attempts(job));
-        let outcome = cancel.run_until_cancelled(attempts).await.unwrap_or("abandoned");
+        let outcome = match cancel.run_until_cancelled(attempts).await {
+            Some(outcome) => outcome,
+            None => {
+                // Another gateway goes on at once; when this fails, it does when the lease is over.
+                let _ = self.ledger.renew_start(&uid, generation, Duration::from_millis(1)).await;
+                "abandoned"
+            }
+        };
         self.app.metrics.workload(outcome);
     }
 
@@ -104,6 +114,10 @@ impl Dispatcher {
                 }
                 // The runtime posts this as an event as well; whichever comes first counts it.
                 Ok(status) => return self.failed(&job, &describe(&status), true).await,
+                // Not replaced without being counted: a worker that never comes up would be started for ever.
+                Err(RuntimeError::Stale { highest }) if highest == job.generation => {
+                    return self.failed(&job, "the workload ended before its worker was ready", true).await;
+                }
                 Err(RuntimeError::Stale { highest }) => {
                     match self.ledger.restart(&job.uid, job.generation, highest).await {
                         Ok(Some(next)) => job = next,
@@ -115,9 +129,21 @@ impl Dispatcher {
                     if back_off == BACK_OFF {
                         tracing::warn!(uid = %job.uid, generation = %job.generation, detail, "the runtime does not answer; trying on");
                     }
-                    sleep(back_off).await;
-                    back_off = (back_off * 2).min(BACK_OFF_MAX);
-                    if !self.renew(&job).await {
+                    if !self.wait(&job, &mut back_off).await {
+                        return abandon(&job, "the lease is lost");
+                    }
+                }
+                Err(RuntimeError::NoRoom { detail }) => {
+                    if back_off == BACK_OFF {
+                        tracing::warn!(uid = %job.uid, generation = %job.generation, detail, "no room for a start; it waits");
+                    }
+                    // No fault of the turn's: it is not counted against it, however long it lasts.
+                    match self.ledger.start_waits(&job.uid, job.generation, "disk", ROOM_WAIT).await {
+                        Ok(true) => {}
+                        Ok(false) => return "abandoned",
+                        Err(error) => return abandon(&job, &chain(&error)),
+                    }
+                    if !self.wait(&job, &mut back_off).await {
                         return abandon(&job, "the lease is lost");
                     }
                 }
@@ -153,6 +179,13 @@ impl Dispatcher {
                 _ = renew.tick(), if held => held = self.renew(job).await,
             }
         }
+    }
+
+    /// A little longer each time; `false` when the job is no longer this gateway's.
+    async fn wait(&self, job: &StartJob, back_off: &mut Duration) -> bool {
+        sleep(*back_off).await;
+        *back_off = (*back_off * 2).min(BACK_OFF_MAX);
+        self.renew(job).await
     }
 
     async fn renew(&self, job: &StartJob) -> bool {

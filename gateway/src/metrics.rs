@@ -30,6 +30,17 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// Turns that went to workers, by how warm those were: the warm pool's hit rate. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Deliveries(Family<Kind, Counter>);
+
+impl Deliveries {
+    /// A turn went to a worker.
+    pub fn count(&self, start: contract::Start) {
+        self.0.get_or_create(&Kind { kind: start.as_str() }).inc();
+    }
+}
+
 /// All figures of one gateway.
 #[derive(Debug)]
 pub struct Metrics {
@@ -37,6 +48,7 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     starts: Family<Kind, Counter>,
     workloads: Family<Outcome, Counter>,
+    deliveries: Deliveries,
     turns: Family<Outcome, Counter>,
     streams: Gauge,
     queue_ms: Histogram,
@@ -52,6 +64,7 @@ impl Default for Metrics {
             requests: Family::default(),
             starts: Family::default(),
             workloads: Family::default(),
+            deliveries: Deliveries::default(),
             turns: Family::default(),
             streams: Gauge::default(),
             queue_ms: histogram(),
@@ -64,6 +77,11 @@ impl Default for Metrics {
             "starts",
             "Turns that callers waited for, by how warm their worker was",
             metrics.starts.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Turns that went to workers here, by how warm those were",
+            metrics.deliveries.0.clone(),
         );
         registry.register("workload_starts", "Start jobs by what came of them", metrics.workloads.clone());
         registry.register("turns", "Turns that callers waited for, by outcome", metrics.turns.clone());
@@ -103,6 +121,11 @@ impl Metrics {
     /// A start job ended: `started`, `failed`, `restarted` or `abandoned`.
     pub fn workload(&self, outcome: &'static str) {
         self.workloads.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// For whoever hands turns to workers.
+    pub fn deliveries(&self) -> Deliveries {
+        self.deliveries.clone()
     }
 
     /// A turn that a caller waited for was settled.
@@ -154,6 +177,7 @@ mod tests {
         metrics.request(&http::Method::GET, "/v1/units/{unit}", 200);
         metrics.request(&http::Method::from_bytes(b"ANYTHING").unwrap(), "none", 405);
         metrics.turn("completed", Some("cold"), Duration::ZERO, Duration::from_millis(300), Duration::from_millis(7));
+        metrics.deliveries().count(contract::Start::Warm);
         let open = metrics.open_stream();
         let text = metrics.text();
         for line in [
@@ -161,6 +185,7 @@ mod tests {
             r#"rekindle_gateway_http_requests_total{method="other",route="none",status="405"} 1"#,
             r#"rekindle_gateway_turns_total{outcome="completed"} 1"#,
             r#"rekindle_gateway_starts_total{kind="cold"} 1"#,
+            r#"rekindle_gateway_deliveries_total{kind="warm"} 1"#,
             "rekindle_gateway_start_ms_sum 300",
             "rekindle_gateway_open_streams 1",
         ] {

@@ -157,6 +157,7 @@ impl Behind {
             broker: self.broker,
             limits: self.app.settings.limits.clone(),
             drain: Duration::from_secs(self.app.settings.gateway.drain_sec),
+            deliveries: self.app.metrics.deliveries(),
         };
         tasks.spawn(port.serve(self.worker_port, cancel.clone()));
         let dispatcher = Dispatcher { app: self.app, ledger, tokens: self.tokens, callback_url: self.callback_url };
@@ -211,6 +212,11 @@ fn config(settings: &Settings) -> anyhow::Result<ledger::Config> {
         out_bytes: limits.out_bytes,
         turn_ttl: Duration::from_secs(limits.turn_ttl_sec),
         queued_turns_per_unit: limits.queued_turns_per_unit,
+        queued_turns_per_owner: limits.queued_turns_per_owner,
+        turn_margin: Duration::from_secs(limits.turn_margin_sec),
+        live_per_owner: limits.live_per_owner,
+        live_total: limits.live_total,
+        pending_starts: limits.pending_starts,
     })
 }
 

@@ -1,4 +1,5 @@
-//! The loop: woken by a period and by drain jobs, it activates each task.
+//! The loop: woken by a period and by drain jobs, it activates what deadlines and drain jobs are for. Beside it run the tasks
+//! that look at everything, each on its own, so that a list that takes long delays no drain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +7,19 @@ use std::time::Duration;
 use ledger::{DeadlineKind, Ledger};
 use runtimes::RuntimeClient;
 use settings::Settings;
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::{self, chain};
+use crate::periodic::Periodic;
 use crate::status::{Board, Counts};
 use crate::tasks::drain::Drains;
-use crate::tasks::{cancel, idle, lifetime, start_timeout};
+use crate::tasks::erasures::Erasures;
+use crate::tasks::leftovers::Leftovers;
+use crate::tasks::orphans::Orphans;
+use crate::tasks::{cancel, erasures, idle, leases, leftovers, lifetime, orphans, start_timeout, turn_timeout};
 
 /// Most deadlines of one look; what is left is looked at in the next, which follows at once.
 const MOST_DEADLINES: usize = 500;
@@ -27,6 +32,11 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub struct Reaper {
     ledger: Ledger,
     drains: Drains,
+    orphans: Orphans,
+    leftovers: Leftovers,
+    erasures: Erasures,
+    list_period: Duration,
+    leftovers_period: Duration,
     board: Board,
     period: Duration,
     wake: Arc<Notify>,
@@ -49,15 +59,36 @@ impl Reaper {
     pub fn new(settings: &Settings, ledger: Ledger, runtime: RuntimeClient, board: Board) -> Self {
         let wake = Arc::new(Notify::new());
         let grace = Duration::from_secs(settings.runtime.stop_grace_sec);
-        let most = settings.reaper.most_at_once.max(1);
-        let drains = Drains::new(ledger.clone(), runtime, grace, most, board.clone(), wake.clone());
-        let period = Duration::from_millis(settings.reaper.period_ms.max(1));
-        Self { ledger, drains, board, period, wake, blind: false }
+        let own = &settings.reaper;
+        let places = Arc::new(Semaphore::new(own.most_at_once.clamp(1, 1000)));
+        let drains = Drains::new(ledger.clone(), runtime.clone(), grace, places.clone(), board.clone(), wake.clone());
+        let (lease, grace) = (drains.lease(), Duration::from_millis(own.orphan_grace_ms));
+        let leftovers_period = Duration::from_secs(own.leftovers_period_sec.max(1));
+        Self {
+            orphans: Orphans { ledger: ledger.clone(), runtime: runtime.clone(), grace, lease, places },
+            leftovers: Leftovers {
+                ledger: ledger.clone(),
+                runtime: runtime.clone(),
+                grace,
+                lease,
+                retention: Duration::from_secs(own.trash_retention_sec),
+            },
+            erasures: Erasures { ledger: ledger.clone(), runtime, bound: leftovers_period },
+            list_period: Duration::from_millis(own.list_period_ms.max(1)),
+            leftovers_period,
+            period: Duration::from_millis(own.period_ms.max(1)),
+            ledger,
+            drains,
+            board,
+            wake,
+            blind: false,
+        }
     }
 
     /// Works until `stop`; then what is being ended is ended, within a bound, and nothing more is begun.
     pub async fn run(mut self, stop: CancellationToken) {
         let nudged = self.listen(stop.clone());
+        let mut beside = self.look_at_everything(&stop);
         while !stop.is_cancelled() {
             let more = self.activate().await;
             if more {
@@ -70,9 +101,45 @@ impl Reaper {
             }
         }
         self.drains.finish().await;
+        while let Some(ended) = beside.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a periodic task ended badly");
+            }
+        }
         if let Err(error) = nudged.await {
             tracing::error!(%error, "the task that listens for drain jobs ended badly");
         }
+    }
+
+    /// Begins the tasks that look at everything.
+    fn look_at_everything(&self, stop: &CancellationToken) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let nudge = Arc::new(Notify::new());
+        tasks.spawn(self.orphans.clone().watch(nudge.clone(), stop.clone()));
+        let (ledger, board, stopped) = (self.ledger.clone(), self.board.clone(), stop.clone());
+        let (orphans, period) = (self.orphans.clone(), self.list_period);
+        tasks.spawn(async move {
+            let task = Periodic { task: orphans::NAME, period, nudge: &nudge };
+            task.run(&ledger, &board, &stopped, || orphans.activate()).await;
+        });
+        let (ledger, board, stopped) = (self.ledger.clone(), self.board.clone(), stop.clone());
+        tasks.spawn(async move {
+            let task = Periodic { task: leases::NAME, period, nudge: &Notify::new() };
+            task.run(&ledger, &board, &stopped, || leases::activate(&ledger)).await;
+        });
+        let (ledger, board, stopped) = (self.ledger.clone(), self.board.clone(), stop.clone());
+        let (leftovers, period) = (self.leftovers.clone(), self.leftovers_period);
+        tasks.spawn(async move {
+            let task = Periodic { task: leftovers::NAME, period, nudge: &Notify::new() };
+            task.run(&ledger, &board, &stopped, || leftovers.activate()).await;
+        });
+        let (ledger, board, stopped) = (self.ledger.clone(), self.board.clone(), stop.clone());
+        let erasures = self.erasures.clone();
+        tasks.spawn(async move {
+            let task = Periodic { task: erasures::NAME, period, nudge: &Notify::new() };
+            task.run(&ledger, &board, &stopped, || erasures.activate()).await;
+        });
+        tasks
     }
 
     /// Wakes the loop when a drain job is written.
@@ -107,7 +174,7 @@ impl Reaper {
                 if !std::mem::replace(&mut self.blind, true) {
                     tracing::warn!(error = why, "the ledger does not answer; nothing is ended until it does");
                 }
-                for task in [idle::NAME, start_timeout::NAME, lifetime::NAME, cancel::NAME] {
+                for task in [idle::NAME, start_timeout::NAME, turn_timeout::NAME, lifetime::NAME, cancel::NAME] {
                     self.board.activated(task, Duration::ZERO, Err(why.clone()));
                 }
                 return false;
@@ -120,6 +187,7 @@ impl Reaper {
         for (kind, name) in [
             (DeadlineKind::Idle, idle::NAME),
             (DeadlineKind::Start, start_timeout::NAME),
+            (DeadlineKind::Turn, turn_timeout::NAME),
             (DeadlineKind::Lifetime, lifetime::NAME),
             (DeadlineKind::Cancel, cancel::NAME),
         ] {
@@ -130,6 +198,7 @@ impl Reaper {
                 let ended = match kind {
                     DeadlineKind::Idle => idle::enforce(&self.ledger, deadline).await,
                     DeadlineKind::Start => start_timeout::enforce(&self.ledger, deadline).await,
+                    DeadlineKind::Turn => turn_timeout::enforce(&self.ledger, deadline).await,
                     DeadlineKind::Lifetime => lifetime::enforce(&self.ledger, deadline).await,
                     DeadlineKind::Cancel => cancel::enforce(&self.ledger, deadline).await,
                 };

@@ -97,6 +97,18 @@ impl Board {
         family("seen", "Jobs and deadlines that a task looked at.", &|t| t.total.seen);
         family("done", "Jobs and deadlines that a task ended.", &|t| t.total.done);
         family("left", "Jobs and deadlines that were left for later.", &|t| t.total.left);
+        let mut gauge = |name: &str, unit: &str, help: &str, value: &dyn Fn(&TaskStatus) -> f64| {
+            let family = format!("rekindle_reaper_{name}_{unit}");
+            let _ = writeln!(text, "# TYPE {family} gauge\n# UNIT {family} {unit}\n# HELP {family} {help}");
+            for (task, status) in &tasks {
+                let _ = writeln!(text, "{family}{{task=\"{task}\"}} {}", value(status));
+            }
+        };
+        gauge("last_activation", "seconds", "When a task was last activated, since the epoch.", &|t| {
+            t.last_activation.map_or(0.0, |at| at.as_millisecond() as f64 / 1000.0)
+        });
+        gauge("last_duration", "seconds", "How long that took.", &|t| t.last_duration_ms as f64 / 1000.0);
+        gauge("failed", "ratio", "1 while a task can do nothing.", &|t| f64::from(u8::from(t.last_error.is_some())));
         text.push_str("# EOF\n");
         text
     }
@@ -141,6 +153,7 @@ mod tests {
         assert_eq!(idle.total, Counts { seen: 4, done: 3, left: 1 });
         assert_eq!((idle.activations, idle.last_error, idle.last_duration_ms), (3, None, 7));
         assert!(board.metrics().contains("rekindle_reaper_done_total{task=\"idle\"} 3\n"));
+        assert!(board.metrics().contains("rekindle_reaper_last_duration_seconds{task=\"idle\"} 0.007\n"));
         assert!(board.metrics().ends_with("# EOF\n"));
     }
 }

@@ -1,5 +1,7 @@
 //! Against a private redis-server and a `runtime.v1` server whose answers the test decides.
 
+mod house;
+mod orphans;
 mod runtime;
 mod world;
 

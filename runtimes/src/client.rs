@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{Problem, StopReason, UnitId, WorkloadId, WorkloadSpec, WorkloadStatus, WorkspaceId};
+use contract::{
+    InspectAnswer, InspectRequest, Problem, StopReason, UnitId, WorkloadId, WorkloadSpec, WorkloadStatus, WorkspaceId,
+};
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
@@ -13,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::RuntimeError;
 use crate::http_call::{Answer, CallError, Endpoint, call, request};
+use crate::leftovers::Leftovers;
 use crate::service::Health;
 use crate::tombstones::StaleProblem;
 
@@ -100,6 +103,32 @@ impl RuntimeClient {
     /// [`RuntimeError::Refused`] while the unit has a live workload; else see [`RuntimeError`].
     pub async fn trash_state(&self, uid: &UnitId) -> Result<(), RuntimeError> {
         self.call(Method::DELETE, &format!("/states/{uid}"), None).await.map(drop)
+    }
+
+    /// What lies in the store and belongs to nothing that is.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`].
+    pub async fn leftovers(&self) -> Result<Leftovers, RuntimeError> {
+        read(self.call(Method::GET, "/leftovers", None).await?)
+    }
+
+    /// Removes an entry of the trash for ever; idempotent. A large one goes on being removed when this is not waited for.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`]; after any of them a part of it may be left, which is still listed.
+    pub async fn remove_trash(&self, id: &str) -> Result<(), RuntimeError> {
+        self.call(Method::DELETE, &format!("/trash/{id}"), None).await.map(drop)
+    }
+
+    /// Looks into a workspace; nothing is changed.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] when there is no such workspace, or nothing of that name in it; [`RuntimeError::Refused`] when
+    /// it cannot be looked at this way; [`RuntimeError::Unavailable`] also when too many look at once or it took too long.
+    pub async fn inspect(&self, request: &InspectRequest) -> Result<InspectAnswer, RuntimeError> {
+        let body = serde_json::to_vec(request).map_err(|e| RuntimeError::invalid("", e.to_string()))?;
+        read(self.call(Method::POST, "/inspect", Some(body)).await?)
     }
 
     /// Whether the substrate answers, and what it isolates.
@@ -207,6 +236,9 @@ fn failure(answer: Answer) -> RuntimeError {
     let problem: Option<Problem> = serde_json::from_slice(&answer.body).ok();
     match (answer.status, problem) {
         (StatusCode::NOT_FOUND, Some(_)) => RuntimeError::NotFound,
+        (StatusCode::INSUFFICIENT_STORAGE, Some(problem)) => {
+            RuntimeError::NoRoom { detail: problem.detail.unwrap_or(problem.title) }
+        }
         (status, Some(problem)) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
             RuntimeError::Refused { problem: Box::new(problem) }
         }

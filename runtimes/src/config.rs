@@ -27,6 +27,8 @@ pub struct RuntimeConfig {
     pub worker_uid: u32,
     /// Time between TERM and KILL.
     pub stop_grace: Duration,
+    /// MiB that must be free where the store lies.
+    pub min_free_mb: u64,
     /// `unix:///…` of the Docker engine.
     pub docker_host: Option<String>,
     /// The `bwrap` program, if it may be used.
@@ -73,6 +75,7 @@ impl RuntimeConfig {
             worker_port,
             worker_uid: own.worker_uid,
             stop_grace: Duration::from_secs(own.stop_grace_sec),
+            min_free_mb: own.min_free_mb,
             docker_host: own.docker_host.clone(),
             bwrap: (!own.bwrap.is_empty()).then(|| PathBuf::from(&own.bwrap)),
             profiles,

@@ -22,6 +22,12 @@ pub enum RuntimeError {
         /// What is wrong with it.
         problem: Box<Problem>,
     },
+    /// Too little is free on the disk: nothing was started, and nothing will be until there is room again.
+    #[error("{detail}")]
+    NoRoom {
+        /// How much is free and how much must be.
+        detail: String,
+    },
     /// The runtime or its substrate cannot do it now. What the call asked for may have been done in part; every call is
     /// idempotent, so the same one is right again later.
     #[error("{detail}")]
@@ -38,6 +44,7 @@ impl RuntimeError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::NoRoom { .. } => Some(Duration::from_secs(2)),
             Self::Stale { .. } | Self::NotFound | Self::Refused { .. } => None,
         }
     }

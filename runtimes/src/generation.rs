@@ -90,9 +90,10 @@ impl GenerationDir {
         files::write_atomically(&self.path, "status.json", &serde_json::to_vec(status)?)
     }
 
-    /// A JSON file of this folder; none when it is absent.
+    /// A JSON file of this folder; none when it is absent, or empty, as a loss of power leaves one that was just written.
     pub fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         match files::read_if_there(&self.path.join(name))? {
+            Some(text) if text.is_empty() => Ok(None),
             Some(text) => serde_json::from_slice(&text).map(Some).map_err(|e| {
                 io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", self.path.join(name).display()))
             }),

@@ -88,6 +88,11 @@ impl Inner {
 
     /// running → stopping; a task sees it through.
     pub async fn begin_stop(self: &Arc<Self>, workload: &Arc<Workload>, reason: StopReason) {
+        self.begin_stop_for(workload, reason, None).await;
+    }
+
+    /// As [`Self::begin_stop`], with words that stay in its status.
+    pub async fn begin_stop_for(self: &Arc<Self>, workload: &Arc<Workload>, reason: StopReason, why: Option<String>) {
         let begun = self
             .change(workload, |status| {
                 if status.state != WorkloadState::Running {
@@ -96,6 +101,7 @@ impl Inner {
                 // Kept with the status, so that a restart in the middle does not forget why.
                 status.stop_reason = Some(*workload.requested.get_or_init(|| reason));
                 status.state = WorkloadState::Stopping;
+                status.detail = why;
                 true
             })
             .await;
@@ -194,7 +200,8 @@ impl Inner {
             status.stopped_at = Some(exit.at.unwrap_or_else(Timestamp::now));
             status.exit_code = exit.code;
             status.stop_reason = Some(reason);
-            status.detail = exit.detail;
+            // What it was stopped for says more than its last words.
+            status.detail = status.detail.take().or(exit.detail);
             true
         })
         .await;

@@ -14,8 +14,6 @@ use crate::table::Workload;
 
 /// Between two looks at lifetimes.
 const PERIOD: Duration = Duration::from_secs(5);
-/// A longer log is begun anew.
-const LOG_MAX_BYTES: u64 = 4 << 20;
 /// Between two sweeps of the tombstones.
 const SWEEP: Duration = Duration::from_secs(300);
 
@@ -111,6 +109,7 @@ impl Inner {
             }
             Err(error) => warn!(%error, "the substrate does not list its workloads"),
         }
+        self.sweep_inspections().await;
     }
 
     /// A workload of this deployment whose folder is gone: it is listed, so that whoever compares lists can destroy it.
@@ -166,7 +165,6 @@ impl Inner {
                     _ = period.tick() => {}
                 }
                 for workload in inner.table.all().await {
-                    trim(&inner.store.generation(&workload.id).log());
                     let started = workload.status.borrow().started_at;
                     if let (Some(started), Some(limit)) = (started, workload.max_lifetime)
                         && Timestamp::now().duration_since(started).unsigned_abs() > limit
@@ -182,13 +180,5 @@ impl Inner {
                 }
             }
         });
-    }
-}
-
-/// A worker that prints without end does not fill the disk; its log is appended to, so what comes next begins it anew.
-fn trim(log: &std::path::Path) {
-    let too_long = log.metadata().is_ok_and(|m| m.len() > LOG_MAX_BYTES);
-    if too_long && let Err(error) = std::fs::OpenOptions::new().write(true).truncate(true).open(log) {
-        warn!(%error, log = %log.display(), "cannot shorten a log");
     }
 }

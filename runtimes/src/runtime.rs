@@ -16,6 +16,7 @@ use crate::callbacks::Callbacks;
 use crate::config::RuntimeConfig;
 use crate::error::RuntimeError;
 use crate::generation::GenerationDir;
+use crate::inspect::Inspects;
 use crate::service::Health;
 use crate::spec;
 use crate::store::Store;
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub backend: Backend,
     pub table: Table,
     pub locks: UnitLocks,
+    pub inspects: Inspects,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
     /// The substrate has been looked at once: what is in the table is true.
@@ -76,6 +78,7 @@ impl Runtime {
             backend,
             table: Table::new(),
             locks: UnitLocks::default(),
+            inspects: Inspects::default(),
             tasks: TaskTracker::new(),
             stop,
             ready: watch::Sender::new(false),
@@ -84,6 +87,7 @@ impl Runtime {
         inner.read_folders().await?;
         inner.watch_substrate(sightings);
         inner.keep_house();
+        inner.keep_room();
         Ok(Self { inner })
     }
 
@@ -114,6 +118,7 @@ impl Runtime {
         for lower in inner.table.of_unit(&id.uid).await {
             inner.destroy_locked(&lower).await?;
         }
+        inner.check_room()?;
         inner.backend.reachable().await.map_err(|e| RuntimeError::unavailable(e.0))?;
 
         let status = WorkloadStatus {
@@ -197,8 +202,8 @@ impl Runtime {
         Ok(status)
     }
 
-    /// Reclaims everything of a workload but its unit's folders. One that is being stopped is given its grace. Destroying what
-    /// is not there is no error.
+    /// Reclaims everything of a workload but its unit's folders, and of lower generations that are still there. One that is
+    /// being stopped is given its grace. Destroying what is not there is no error: a start that comes later is refused.
     ///
     /// # Errors
     /// [`RuntimeError::Unavailable`] when it is not certain that nothing is left.
@@ -211,14 +216,26 @@ impl Runtime {
                 workload.wait(inner.config.stop_grace + STOP_ANSWER, |s| !s.is_alive()).await;
             }
         }
+        let lower = |workload: &Arc<Workload>| workload.id.generation < id.generation;
+        for workload in inner.table.of_unit(&id.uid).await.iter().filter(|w| lower(w)) {
+            workload.abort.cancel();
+        }
         let waiting = tokio::time::timeout(STOP_ANSWER, inner.locks.lock(&id.uid));
         let Ok(_guard) = waiting.await else {
             let detail = format!("{id} is still being started or destroyed; the substrate does not answer");
             return Err(RuntimeError::unavailable(detail));
         };
+        // Whoever hears that this one is gone gives its leases on.
+        for workload in inner.table.of_unit(&id.uid).await.iter().filter(|w| lower(w)) {
+            inner.destroy_locked(workload).await?;
+        }
         match inner.table.get(id).await {
             Some(workload) => inner.destroy_locked(&workload).await,
-            None => inner.reclaim(&inner.store.generation(id)).await,
+            None => {
+                let unburied = |e| RuntimeError::unavailable(format!("cannot write the tombstone of {id}: {e}"));
+                inner.tombstones.bury(id, Timestamp::now()).map_err(unburied)?;
+                inner.reclaim(&inner.store.generation(id)).await
+            }
         }
     }
 
@@ -265,6 +282,7 @@ impl Runtime {
             backend: self.inner.config.backend,
             isolation: self.inner.backend.isolation(),
             deployment: self.inner.config.deployment.clone(),
+            room: self.inner.room()?,
         })
     }
 

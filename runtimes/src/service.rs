@@ -14,7 +14,8 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use contract::{
-    Backend, ErrorCode, Problem, StopReason, UnitId, WorkloadId, WorkloadSpec, WorkloadStatus, WorkspaceId,
+    Backend, ErrorCode, InspectAnswer, InspectRequest, Problem, StopReason, UnitId, WorkloadId, WorkloadSpec,
+    WorkloadStatus, WorkspaceId,
 };
 use http::{HeaderValue, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Isolation;
 use crate::error::RuntimeError;
+use crate::leftovers::Leftovers;
+use crate::room::Room;
 use crate::runtime::Runtime;
 use crate::tombstones::StaleProblem;
 
@@ -41,6 +44,8 @@ pub struct Health {
     pub isolation: Isolation,
     /// The deployment whose workloads these are.
     pub deployment: String,
+    /// How full the disk with the store is.
+    pub room: Room,
 }
 
 /// Where the service listens.
@@ -151,6 +156,9 @@ fn routes(runtime: Runtime, stop: CancellationToken) -> Router {
         .route("/workspaces/{id}", delete(trash_workspace))
         .route("/states/{uid}", delete(trash_state))
         .route("/units/{uid}", delete(trash_unit))
+        .route("/inspect", post(inspect))
+        .route("/leftovers", get(leftovers))
+        .route("/trash/{id}", delete(remove_trash))
         .route("/health", get(health))
         .fallback(async |uri: Uri| problem(Problem::new(ErrorCode::NotFound, format!("there is no {}", uri.path()))))
         .method_not_allowed_fallback(async || problem(Problem::new(ErrorCode::MethodNotAllowed, "see runtime.v1")))
@@ -165,10 +173,12 @@ async fn start(State(shared): State<Shared>, body: Bytes) -> Answer<(StatusCode,
     Ok((StatusCode::CREATED, Json(shared.runtime.start(spec).await?)))
 }
 
-async fn list(State(shared): State<Shared>, uri: Uri) -> Response {
+async fn list(State(shared): State<Shared>, uri: Uri) -> Answer<Response> {
+    // Before the substrate was looked at, what is missing in the table would pass for gone.
+    shared.runtime.inner.when_ready().await?;
     let watch =
         uri.query().unwrap_or_default().split('&').any(|q| matches!(q, "watch" | "watch=" | "watch=true" | "watch=1"));
-    if watch { watched(shared).await } else { Json(shared.runtime.list().await).into_response() }
+    Ok(if watch { watched(shared).await } else { Json(shared.runtime.list().await).into_response() })
 }
 
 async fn status(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<Json<WorkloadStatus>> {
@@ -204,6 +214,27 @@ async fn trash_state(State(shared): State<Shared>, Path(uid): Path<String>) -> A
 async fn trash_unit(State(shared): State<Shared>, Path(uid): Path<String>) -> Answer<StatusCode> {
     shared.runtime.trash_unit(&UnitId::parse(uid).map_err(parameter)?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn leftovers(State(shared): State<Shared>) -> Answer<Json<Leftovers>> {
+    Ok(Json(shared.runtime.leftovers().await?))
+}
+
+async fn remove_trash(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<StatusCode> {
+    shared.runtime.remove_trash(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn inspect(State(shared): State<Shared>, body: Bytes) -> Answer<Json<InspectAnswer>> {
+    let request: InspectRequest = parse(&body)?;
+    match shared.runtime.inspect(request).await {
+        // In its own words: the others are about workloads.
+        Err(RuntimeError::NotFound) => {
+            let detail = "there is no such workspace, or nothing of that name in it";
+            Err(Failure::Problem(Box::new(Problem::new(ErrorCode::NotFound, detail))))
+        }
+        answer => Ok(Json(answer?)),
+    }
 }
 
 async fn health(State(shared): State<Shared>) -> Answer<Json<Health>> {
@@ -287,6 +318,7 @@ impl IntoResponse for Failure {
                 let document = Problem::new(ErrorCode::StaleGeneration, error.to_string());
                 respond(document.status, &StaleProblem { problem: document, highest })
             }
+            Self::Runtime(RuntimeError::NoRoom { detail }) => problem(Problem::new(ErrorCode::NoRoom, detail)),
             Self::Runtime(RuntimeError::Unavailable { detail, retry_after }) => {
                 tracing::warn!(detail, "unavailable");
                 let mut response = problem(Problem::new(ErrorCode::Unavailable, detail));

@@ -145,6 +145,29 @@ impl Store {
         self.trash(&self.root.join("units").join(uid.as_str()), &format!("unit-{uid}"))
     }
 
+    /// What is in the trash, by name, and since when in milliseconds since the epoch.
+    pub fn trash_entries(&self) -> io::Result<Vec<(ulid::Ulid, u64)>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(self.root.join("trash"))? {
+            let name = entry?.file_name();
+            match name.to_str().map(ulid::Ulid::from_string) {
+                Some(Ok(id)) => found.push((id, id.timestamp_ms())),
+                _ => tracing::warn!(?name, "the store's trash holds something that was not put there"),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes an entry of the trash for ever; one that is not there is no error.
+    pub fn remove_trash(&self, id: ulid::Ulid) -> io::Result<()> {
+        files::remove_tree(&self.root.join("trash").join(id.to_string()))
+    }
+
+    /// The folder of everything.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn trash(&self, path: &Path, name: &str) -> io::Result<bool> {
         let bin = self.root.join("trash").join(ulid::Ulid::new().to_string());
         std::fs::create_dir(&bin)?;

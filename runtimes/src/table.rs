@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use contract::{StopReason, UnitId, WorkloadId, WorkloadSpec, WorkloadState, WorkloadStatus, WorkspaceId};
+use contract::{Mode, StopReason, UnitId, WorkloadId, WorkloadSpec, WorkloadState, WorkloadStatus, WorkspaceId};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,8 @@ pub(crate) struct Workload {
     pub callback_url: Option<String>,
     pub max_lifetime: Option<Duration>,
     pub mounts: Vec<WorkspaceId>,
+    /// Those of them that it may write to.
+    pub writable: Vec<WorkspaceId>,
     /// Ends a start that still waits for something.
     pub abort: CancellationToken,
     /// Ends its relay.
@@ -43,6 +45,7 @@ impl Workload {
             callback_url: spec.and_then(|s| s.callback_url.clone()),
             max_lifetime: spec.and_then(|s| s.max_lifetime_sec).map(Duration::from_secs),
             mounts: spec.map(|s| s.mounts.iter().map(|m| m.workspace.clone()).collect()).unwrap_or_default(),
+            writable: spec.map(writable).unwrap_or_default(),
             status: watch::Sender::new(status),
             abort: CancellationToken::new(),
             relay: CancellationToken::new(),
@@ -66,6 +69,10 @@ impl Workload {
         let _ = tokio::time::timeout(limit, changes.wait_for(|s| until(s.state))).await;
         self.snapshot()
     }
+}
+
+fn writable(spec: &WorkloadSpec) -> Vec<WorkspaceId> {
+    spec.mounts.iter().filter(|m| m.mode == Mode::Rw).map(|m| m.workspace.clone()).collect()
 }
 
 /// All workloads. A change and what is told of it happen under one lock, so that a watcher which begins with a list and

@@ -38,6 +38,10 @@ fn spawn(dir: &Path) -> Child {
 
 impl Deployment {
     async fn new() -> Self {
+        Self::with(&worker()).await
+    }
+
+    async fn with(worker: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), "a-runtime-token\n").unwrap();
         let url = format!("unix://{}/runtime.sock", dir.path().display());
@@ -45,7 +49,7 @@ impl Deployment {
             "[runtime]\nurl = \"{url}\"\ntoken_file = \"token\"\nbackend = \"process\"\nstore = \"store\"\n\
              deployment = \"killed-{}\"\nworker_binary = \"{}\"\nworker_port = \"unix://{}/worker.sock\"\n",
             std::process::id(),
-            worker().display(),
+            worker.display(),
             dir.path().display()
         );
         std::fs::write(dir.path().join("rekindle.toml"), text).unwrap();
@@ -164,4 +168,52 @@ async fn a_runtime_killed_in_the_middle_of_a_start_leaves_nothing_unknown() {
         let store = deployment.dir.path().join("store");
         assert_eq!(std::fs::read_dir(store.join("generations")).unwrap().count(), 0);
     }
+}
+
+/// A static program that never ends, in the worker's place.
+fn endless(dir: &Path) -> PathBuf {
+    let (source, program) = (dir.join("endless.c"), dir.join("endless"));
+    std::fs::write(&source, "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n").unwrap();
+    let built = Command::new("cc").args(["-static", "-o"]).arg(&program).arg(&source).status();
+    assert!(built.expect("apt-get install gcc libc6-dev").success());
+    program
+}
+
+/// Processes that were told to look at this.
+fn looking_at(what: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environ.starts_with(b"REKINDLE_INSPECT=") && String::from_utf8_lossy(&environ).contains(what) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+async fn until_looks(what: &str, enough: impl Fn(usize) -> bool) {
+    let asking = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        while !enough(looking_at(what).len()) {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("{:?}", looking_at(what)));
+}
+
+#[tokio::test]
+async fn a_look_into_a_workspace_dies_with_it() {
+    let programs = tempfile::tempdir().unwrap();
+    let mut deployment = Deployment::with(&endless(programs.path())).await;
+    std::fs::create_dir(deployment.dir.path().join("store/workspaces/notes")).unwrap();
+    let what = format!("killed-{}", std::process::id());
+    let look = contract::Look::Files { path: contract::WorkspacePath::parse(&*what).unwrap() };
+    let workspace = contract::WorkspaceId::parse("notes").unwrap();
+    let request = contract::InspectRequest { workspace, look, deadline_sec: Some(60) };
+    let client = deployment.client.clone();
+    let looking = tokio::spawn(async move { client.inspect(&request).await });
+    until_looks(&what, |n| n > 0).await;
+    deployment.killed_and_started_again().await;
+    assert!(matches!(looking.await.unwrap(), Err(RuntimeError::Unavailable { .. })));
+    until_looks(&what, |n| n == 0).await;
 }

@@ -31,6 +31,11 @@ impl Api {
         Self { target: self.target.clone(), token: token.into() }
     }
 
+    /// The same caller at another gateway.
+    pub fn at(&self, address: impl Into<String>) -> Self {
+        Self { target: Target::Tcp(address.into()), token: self.token.clone() }
+    }
+
     /// A request of any kind.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod claude;
+pub mod gate;
 pub mod git;
 pub mod http;
 pub mod keys;
@@ -12,6 +13,7 @@ pub mod model;
 pub mod options;
 pub mod paths;
 pub mod redis;
+pub mod sandbox;
 pub mod service;
 pub mod sse;
 pub mod stack;

@@ -32,6 +32,8 @@ pub struct Options {
     pub backend: Backend,
     /// The model endpoint behind the broker.
     pub model: Option<String>,
+    /// The worker program, by its name among the programs; none is the static one.
+    pub worker: Option<&'static str>,
     /// Tables of the settings file that replace the harness' own of the same name, as TOML: `[profiles.default]`, `[limits]` …
     pub settings: String,
 }
@@ -39,13 +41,20 @@ pub struct Options {
 impl Options {
     /// A deployment whose default profile runs the `echo` runner and idles out after a minute.
     pub fn new(backend: Backend) -> Self {
-        Self { backend, model: None, settings: String::new() }
+        Self { backend, model: None, worker: None, settings: String::new() }
     }
 
     /// With a model endpoint.
     #[must_use]
     pub fn model(mut self, base_url: impl Into<String>) -> Self {
         self.model = Some(base_url.into());
+        self
+    }
+
+    /// With another worker program.
+    #[must_use]
+    pub fn worker(mut self, program: &'static str) -> Self {
+        self.worker = Some(program);
         self
     }
 
@@ -73,7 +82,7 @@ pub(crate) fn settings(options: &Options, home: &Path, redis: &Redis, address: &
             format!(
                 "url = \"unix://{home}/run/runtime.sock\"\ntoken_file = \"secrets/runtime_token\"\nbackend = \"{}\"\ndeployment = \"{deployment}\"\nstore = \"store\"\nworker_binary = \"{}\"\nstop_grace_sec = 3\n",
                 options.backend.name(),
-                paths::static_worker().display(),
+                options.worker.map_or_else(paths::static_worker, paths::program).display(),
             ),
         ),
         ("[reaper]", "period_ms = 100\n".into()),

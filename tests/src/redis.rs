@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::paths;
@@ -106,8 +107,34 @@ impl Redis {
         Ok(answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned())
     }
 
+    /// A unit's events as they lie in its out-stream, the oldest first.
+    ///
+    /// # Panics
+    /// When it cannot be reached or holds something else.
+    pub async fn events(&self, uid: &str) -> Vec<Value> {
+        let stream = format!("unit:{uid}:out");
+        let answer = self.command(&["XRANGE", &stream, "-", "+"]).await.expect("reach Redis");
+        // Of each entry's array of texts, that which follows the name of the field.
+        let texts = bulk_strings(&answer);
+        let fields = texts.windows(2).filter(|pair| pair[0] == "event");
+        fields.map(|pair| serde_json::from_str(pair[1]).expect("an event in JSON")).collect()
+    }
+
     /// The end of its log.
     pub fn tail(&self) -> String {
         self.service.tail()
     }
+}
+
+/// All texts of a RESP2 answer, in order, whatever arrays they lie in.
+fn bulk_strings(mut answer: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    while let Some((line, rest)) = answer.split_once("\r\n") {
+        answer = rest;
+        if let Some(length) = line.strip_prefix('$').and_then(|l| l.parse::<usize>().ok()) {
+            found.push(&rest[..length]);
+            answer = &rest[length + 2..];
+        }
+    }
+    found
 }

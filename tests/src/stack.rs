@@ -35,6 +35,8 @@ pub struct Stack {
     pub address: String,
     /// Label of this deployment's workloads.
     pub deployment: String,
+    /// What runs its workloads.
+    pub backend: Backend,
     secrets: Secrets,
     home: TempDir,
 }
@@ -98,19 +100,10 @@ impl Stack {
         let settings = settings(options, home.path(), &redis, &address, &deployment);
         std::fs::write(at("rekindle.toml"), settings).expect("write the settings");
 
-        let service = |name: &str| {
-            let arguments = vec!["--config".to_owned(), at("rekindle.toml").display().to_string()];
-            Service::new(
-                name,
-                paths::program(&format!("rekindle-{name}")),
-                arguments,
-                at("logs").join(format!("{name}.log")),
-            )
-            .env("HOME", "/nonexistent")
-            .env("REKINDLE_HOME", &home.path().display().to_string())
-        };
-        let (runtime, gateway, reaper) = (service("runtime"), service("gateway"), service("reaper"));
-        Self { redis, runtime, gateway, reaper, address, deployment, secrets, home }
+        let [runtime, gateway, reaper] =
+            ["runtime", "gateway", "reaper"].map(|program| service(home.path(), program, program));
+        let backend = options.backend;
+        Self { redis, runtime, gateway, reaper, address, deployment, backend, secrets, home }
     }
 
     /// Waits until the gateway says that it, Redis and the runtime are ready.
@@ -118,12 +111,22 @@ impl Stack {
     /// # Panics
     /// When it does not within half a minute.
     pub async fn ready(&self) {
-        let api = Api::new(&self.address, "");
-        crate::eventually("the gateway is ready", Duration::from_secs(30), || async {
-            let answer = api.send(hyper::Method::GET, "/readyz", &[], Bytes::new()).await.ok()?;
-            answer.status.is_success().then_some(())
-        })
-        .await;
+        ready(&self.address).await;
+    }
+
+    /// One more gateway of the same deployment, not started yet, and its `host:port`. Its worker port is `run/<name>.sock`.
+    pub fn another_gateway(&self, name: &str) -> (Service, String) {
+        let address = format!("127.0.0.1:{}", free_port());
+        let port = format!("unix://{}", self.worker_port(name).display());
+        let service = service(self.home(), "gateway", name)
+            .env("REKINDLE_GATEWAY__LISTEN", &address)
+            .env("REKINDLE_GATEWAY__WORKER_PORT", &port);
+        (service, address)
+    }
+
+    /// The worker port of a gateway: of `worker`, the first one, or of one that [`Self::another_gateway`] made.
+    pub fn worker_port(&self, name: &str) -> PathBuf {
+        self.home().join("run").join(format!("{name}.sock"))
     }
 
     /// A caller with this `sub`.
@@ -149,6 +152,20 @@ impl Stack {
     /// A unit's state on the host.
     pub fn state(&self, uid: &str) -> PathBuf {
         self.store().join("units").join(uid).join("state")
+    }
+
+    /// The folder of a workload.
+    pub fn generation(&self, workload: &str) -> PathBuf {
+        self.store().join("generations").join(workload)
+    }
+
+    /// The workloads that have a folder.
+    ///
+    /// # Panics
+    /// When there is no store yet.
+    pub fn generations(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.store().join("generations")).expect("the store's generations");
+        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()
     }
 
     /// The secrets.
@@ -222,9 +239,30 @@ impl Drop for Stack {
     }
 }
 
+/// Waits until the gateway at `host:port` says that it, Redis and the runtime are ready.
+///
+/// # Panics
+/// When it does not within half a minute.
+pub async fn ready(address: &str) {
+    let api = Api::new(address, "");
+    crate::eventually("the gateway is ready", Duration::from_secs(30), || async {
+        let answer = api.send(hyper::Method::GET, "/readyz", &[], Bytes::new()).await.ok()?;
+        answer.status.is_success().then_some(())
+    })
+    .await;
+}
+
+fn service(home: &Path, program: &str, name: &str) -> Service {
+    let arguments = vec!["--config".to_owned(), home.join("rekindle.toml").display().to_string()];
+    let log = home.join("logs").join(format!("{name}.log"));
+    Service::new(name, paths::program(&format!("rekindle-{program}")), arguments, log)
+        .env("HOME", "/nonexistent")
+        .env("REKINDLE_HOME", &home.display().to_string())
+}
+
 async fn destroy_all(socket: &Path, token: &str) -> anyhow::Result<()> {
     crate::eventually("the runtime answers", Duration::from_secs(10), || async {
-        runtime_call(socket, token, "GET", "/workloads").await.ok().map(drop)
+        runtime_call(socket, token, "GET", "/workloads").await.ok().filter(|a| a.status.is_success()).map(drop)
     })
     .await;
     loop {

@@ -2,7 +2,7 @@
 
 use contract::{EventBody, FailReason, TurnId};
 use serde_json::Value;
-use workspace::{CommitInfo, PreparedCommit, Record, Recovered, Reverted, WorkspaceError};
+use workspace::{CommitInfo, PreparedCommit, Record, Recovered, Reverted, WorkspaceError, crash_point};
 
 use crate::events::{Sink, truncate};
 use crate::runners::Outcome;
@@ -134,6 +134,7 @@ pub async fn tell(sink: &Sink, result: Result, moved: Vec<CommitInfo>) {
         sink.tell(event).await;
     }
     tell_commits(sink, moved).await;
+    crash_point("commits-told");
     sink.tell(result.done()).await;
 }
 
@@ -151,6 +152,7 @@ pub async fn tell_again(sink: &Sink, record: Record, recovered: Vec<Recovered>) 
         tell_commits(sink, recovered.commits).await;
         notices.extend(recovered.refused);
     }
+    crash_point("commits-told");
     let mut fields = record.result;
     if let Value::Object(fields) = &mut fields {
         fields.insert("type".into(), "done".into());

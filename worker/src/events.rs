@@ -40,6 +40,7 @@ impl Sink {
 
     /// Says what the runner says. Waits while the gateway is behind. What is beyond the allowance is left out.
     pub async fn emit(&mut self, body: EventBody) {
+        workspace::crash_point("agent");
         match body {
             EventBody::MessageDelta { text } => {
                 for part in parts(&text) {

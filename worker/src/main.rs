@@ -5,15 +5,20 @@ use std::process::ExitCode;
 const USAGE: &str = "usage:
   rekindle-worker                                     the worker, inside a sandbox (settings: REKINDLE_* variables)
   rekindle-worker shim --dir <generation folder>      parent of a sandboxed process
+  rekindle-worker inspect <workspace folder>          one read-only look; what at: REKINDLE_INSPECT; answers on stdout
   rekindle-worker relay --sock <dir> --token-file <file> --gateway <unix:///path | tcp://host:port>";
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     worker::log::install();
     let mut args = std::env::args().skip(1);
     let ended = match args.next().as_deref() {
         None => run(worker::service::main),
         Some("shim") => match (args.next().as_deref(), args.next(), args.next()) {
             (Some("--dir"), Some(dir), None) => return worker::shim::run(dir.as_ref()),
+            _ => Err(anyhow::anyhow!(USAGE)),
+        },
+        Some("inspect") => match (args.next(), args.next()) {
+            (Some(folder), None) => worker::inspect::run(folder.as_ref()),
             _ => Err(anyhow::anyhow!(USAGE)),
         },
         Some("relay") => worker::sidecar::Args::parse(args).and_then(|args| run(|| worker::sidecar::run(args))),

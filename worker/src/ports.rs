@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// The relay allows no more than this in all.
@@ -19,6 +19,19 @@ const MAX_CONNECTIONS: usize = 64;
 pub struct Forward {
     listener: TcpListener,
     socket: PathBuf,
+    closer: Closer,
+}
+
+/// Closes a port's connections.
+#[derive(Debug, Clone)]
+pub struct Closer(watch::Sender<()>);
+
+impl Closer {
+    /// Closes all that are open now. A program that was killed has its end closed by the kernel, but over TCP that looks as if
+    /// it only had no more to say; what is at the other end, a model that goes on being billed, shall not have to guess.
+    pub fn close_all(&self) {
+        self.0.send_replace(());
+    }
 }
 
 impl Forward {
@@ -31,7 +44,7 @@ impl Forward {
             Ok(listener) => listener,
             Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
         };
-        Ok(Self { listener, socket })
+        Ok(Self { listener, socket, closer: Closer(watch::channel(()).0) })
     }
 
     /// The port.
@@ -40,6 +53,11 @@ impl Forward {
     /// When the kernel does not say.
     pub fn port(&self) -> io::Result<u16> {
         Ok(self.listener.local_addr()?.port())
+    }
+
+    /// What closes its connections.
+    pub fn closer(&self) -> Closer {
+        self.closer.clone()
     }
 
     /// Serves until dropped; its connections end with it.
@@ -58,9 +76,13 @@ impl Forward {
             };
             if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
                 let socket = self.socket.clone();
+                let mut closing = self.closer.0.subscribe();
                 connections.spawn(async move {
                     // A failure closes the client's connection, and it tries again as it does with any server.
-                    let _ = carry(client, socket).await;
+                    tokio::select! {
+                        _ = carry(client, socket) => {}
+                        _ = closing.changed() => {}
+                    }
                     drop(permit);
                 });
             }
@@ -89,6 +111,7 @@ mod tests {
         let port = forward.port().unwrap();
         let second = Forward::listen(port, socket.clone()).await.unwrap();
         assert_ne!(second.port().unwrap(), port, "a taken port is replaced by another");
+        let closer = forward.closer();
         let serving = tokio::spawn(forward.run());
 
         let mut refused = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -106,6 +129,13 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!((got.as_str(), answer.as_str()), ("hello", "bye"));
+
+        let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        closer.close_all();
+        assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        assert_eq!(server.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        assert!(server.write_all(b"more").await.is_err(), "closed, and not only half");
         serving.abort();
     }
 }

@@ -18,7 +18,7 @@ use crate::processes::{self, Awaited};
 use crate::settings::Settings;
 use crate::stop::{Stop, stopper};
 use crate::turn::{self, Bench, Ended};
-use crate::{foreign, quiet};
+use crate::{foreign, memory, quiet, tidy};
 
 /// The port in a sandbox of its own; any other where that is taken.
 const GATEWAY_PORT: u16 = 7070;
@@ -26,6 +26,9 @@ const GATEWAY_PORT: u16 = 7070;
 const GRACE: Duration = Duration::from_secs(8);
 /// How long events may take to be written when the worker ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A connection that has brought a larger one is made anew afterwards: it keeps a buffer of that size.
+const LARGE_PROMPT_BYTES: usize = 128 * 1024;
 
 /// A deadline that is not set yet.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -63,6 +66,7 @@ pub async fn main() -> anyhow::Result<ExitCode> {
     let forward = Forward::listen(GATEWAY_PORT, settings.gateway_sock.clone()).await.context("no loopback port")?;
     let bench = Bench {
         gateway_port: forward.port()?,
+        connections: forward.closer(),
         awaited: Awaited::default(),
         oom: OomCounter::find(),
         state: OnceLock::new(),
@@ -90,28 +94,39 @@ struct Ears {
 }
 
 async fn serve(bench: &Bench, link: Link, signals: EndSignals) -> ExitCode {
-    let Running { deliveries, events, reader, writer } = link.run();
+    let Running { deliveries, events, renew, reader, writer } = link.run();
     let mut links = JoinSet::new();
     links.spawn(reader);
     links.spawn(writer);
     let mut ears = Ears { deliveries, links, signals };
-    let mut next = None;
-    let code = loop {
+    let (mut next, mut turns) = (None, 0_u64);
+    let (code, idle) = loop {
         let delivery = match next.take() {
             Some(turn) => Delivery::Turn(turn),
             None => tokio::select! {
                 biased;
-                () = ears.signals.recv() => break ExitCode::SUCCESS,
-                Some(end) = ears.links.join_next() => break joined(end),
+                () = ears.signals.recv() => break (ExitCode::SUCCESS, true),
+                Some(end) = ears.links.join_next() => break (joined(end), false),
                 Some(delivery) = ears.deliveries.recv() => delivery,
             },
         };
         match delivery {
-            Delivery::Turn(turn) => match work(bench, &turn, &events, &mut ears).await {
-                After::Leave(code) => break code,
-                After::Take(turn) => next = turn,
-            },
-            Delivery::Stop => break ExitCode::SUCCESS,
+            Delivery::Turn(turn) => {
+                turns += 1;
+                let large = turn.prompt.len() > LARGE_PROMPT_BYTES;
+                let after = work(bench, *turn, &events, &mut ears).await;
+                // The turn itself is gone by now, and a prompt may be large.
+                memory::trim();
+                if large {
+                    renew.notify_one();
+                }
+                match after {
+                    After::Leave(code) => break (code, false),
+                    After::Stop => break (ExitCode::SUCCESS, true),
+                    After::Take(turn) => next = turn,
+                }
+            }
+            Delivery::Stop => break (ExitCode::SUCCESS, true),
             Delivery::Unreadable { turn, why } => events.emit(&turn, unreadable(why)).await,
             // Of turns that do not run any more.
             Delivery::Cancel(_) | Delivery::Stale(_) => {}
@@ -119,31 +134,37 @@ async fn serve(bench: &Bench, link: Link, signals: EndSignals) -> ExitCode {
     };
     // A link that is over flushes at once.
     let _ = tokio::time::timeout(LAST_WORDS, events.flush()).await;
-    if let Err(restless) = quiet::end_everything_else().await {
-        tracing::error!(%restless, "leaving all the same");
+    match quiet::end_everything_else().await {
+        Err(restless) => tracing::error!(%restless, "leaving all the same"),
+        // Not when its last turn is another generation's business, nor when the generation is over.
+        Ok(()) if idle && turns > 0 => tidy::tidy(&bench.settings).await,
+        Ok(()) => {}
     }
     code
 }
 
 enum After {
     Leave(ExitCode),
+    /// As it was asked to, now that it is idle.
+    Stop,
     /// Idle again, or with a turn that came meanwhile.
     Take(Option<Box<TurnMessage>>),
 }
 
 /// Runs one turn, and listens meanwhile.
-async fn work(bench: &Bench, turn: &TurnMessage, events: &Events, ears: &mut Ears) -> After {
-    let id = &turn.turn_id;
+async fn work(bench: &Bench, turn: TurnMessage, events: &Events, ears: &mut Ears) -> After {
+    let id = turn.turn_id.clone();
     tracing::info!(turn = %id, attempt = turn.attempt, "turn");
     let (stopper, stops) = stopper();
     let running = async {
-        let ended = turn::run(bench, turn, events.clone(), &stopper, stops).await;
+        let ended = turn::run(bench, &turn, events.clone(), &stopper, stops).await;
         // Until its end is written it counts as running: a repeated delivery of it is ignored.
         events.flush().await;
+        workspace::crash_point("done");
         ended
     };
     tokio::pin!(running);
-    let (mut leave, mut stop_when_idle, mut next) = (None, false, None);
+    let (mut leave, mut fenced, mut stop_when_idle, mut next) = (None, false, false, None);
     let deadline = tokio::time::sleep(FAR);
     tokio::pin!(deadline);
     let ended = loop {
@@ -152,18 +173,20 @@ async fn work(bench: &Bench, turn: &TurnMessage, events: &Events, ears: &mut Ear
             ended = &mut running => break ended,
             () = ears.signals.recv(), if leave.is_none() => {
                 stopper.stop(Stop::Shutdown);
+                stop_when_idle = true;
                 leave = Some(ExitCode::SUCCESS);
                 deadline.as_mut().reset(Instant::now() + GRACE);
             }
             Some(end) = ears.links.join_next(), if leave.is_none() => {
                 stopper.stop(Stop::Fenced);
+                fenced = true;
                 leave = Some(joined(end));
                 deadline.as_mut().reset(Instant::now() + GRACE);
             }
             Some(delivery) = ears.deliveries.recv() => match delivery {
-                Delivery::Cancel(which) if which == *id => stopper.stop(Stop::Cancelled),
-                Delivery::Stale(which) if which == *id => stopper.stop(Stop::Stale),
-                Delivery::Turn(other) if other.turn_id != *id => next = Some(other),
+                Delivery::Cancel(which) if which == id => stopper.stop(Stop::Cancelled),
+                Delivery::Stale(which) if which == id => stopper.stop(Stop::Stale),
+                Delivery::Turn(other) if other.turn_id != id => next = Some(other),
                 Delivery::Unreadable { turn, why } => events.emit(&turn, unreadable(why)).await,
                 // When idle, which is after this turn.
                 Delivery::Stop => stop_when_idle = true,
@@ -172,14 +195,14 @@ async fn work(bench: &Bench, turn: &TurnMessage, events: &Events, ears: &mut Ear
             () = &mut deadline => return After::Leave(ExitCode::FAILURE),
         }
     };
-    trim_memory();
     match (ended, leave) {
         (Ended::Restless(restless), _) => {
             tracing::error!(%restless, "the sandbox has to go");
             After::Leave(ExitCode::from(RESTLESS))
         }
+        // Told just before it was asked to end, it is idle now.
+        (Ended::Told, _) if stop_when_idle && !fenced => After::Stop,
         (_, Some(code)) => After::Leave(code),
-        (Ended::Told, None) if stop_when_idle => After::Leave(ExitCode::SUCCESS),
         (Ended::Told, None) => After::Take(next),
         (Ended::Left, None) => After::Leave(ExitCode::FAILURE),
     }
@@ -247,13 +270,4 @@ fn boot_ms() -> u64 {
     let ticks = processes::Stat::of(rustix::process::getpid().as_raw_nonzero().get()).map(|stat| stat.starttime);
     let start_ms = ticks.and_then(|ticks| (ticks * 1000).checked_div(ticks_per_sec.try_into().ok()?));
     start_ms.map_or(0, |start| now_ms.saturating_sub(start))
-}
-
-/// What git used goes back to the system, so that an idle worker is small again.
-fn trim_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }

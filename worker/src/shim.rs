@@ -8,22 +8,25 @@
 //! | `launch.json` | read: what to start |
 //! | `shim.pid` | written first: `{pid, starttime}` of the shim |
 //! | `inner.json` | written when the program has been started: `{pid, starttime}` of it |
-//! | `log` | what the program prints |
+//! | `log` | the last that the program printed, at most 128 KiB |
 //! | `exit.json` | written last, whole: how it ended, or why it could not be started |
 //!
 //! TERM and INT are passed on; around the program there may be `bwrap`, and then they go to the process inside.
 
 mod files;
 mod launch;
+mod log;
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use crate::processes::{self, Stat};
 use files::{Exit, Launch};
 use launch::{Signals, Started};
+use log::Log;
 
 /// Runs the shim of one generation's folder, to the end of what it starts.
 pub fn run(dir: &Path) -> ExitCode {
@@ -31,7 +34,7 @@ pub fn run(dir: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let exit = Exit { error: Some(format!("{error:#}")), ..Exit::default() };
-            if let Err(unwritten) = files::write(dir, files::EXIT, &exit) {
+            if let Err(unwritten) = files::write_durably(dir, files::EXIT, &exit) {
                 eprintln!("rekindle-worker shim: {error:#}; and {unwritten:#}");
             }
             ExitCode::FAILURE
@@ -45,12 +48,14 @@ fn serve(dir: &Path) -> anyhow::Result<()> {
     // Blocked before anything can be missed; the program gets a mask of its own.
     let signals = Signals::block()?;
     processes::adopt_orphans()?;
+    // Not awaited on the disk: what a loss of power takes from it, it takes the processes with.
     files::write(dir, files::SHIM, &files::Identity::of(getpid().as_raw_nonzero().get())?)?;
     let kills_before = launch.oom_kills();
-    let mut started = launch::start(dir, &launch)?;
+    let (mut log, output) = Log::open(dir).context("open the log")?;
+    let mut started = launch::start(&launch, output)?;
     files::write(dir, files::INNER, &files::Identity::of(started.pid())?)?;
     let status = loop {
-        match signals.wait()? {
+        match signals.wait(&mut log)? {
             Signal::CHILD => {
                 if let Some(status) = started.ended()? {
                     break status;
@@ -62,8 +67,10 @@ fn serve(dir: &Path) -> anyhow::Result<()> {
         }
     };
     end_leftovers();
+    // Before the end is told: its last words are part of it.
+    log.finish();
     let oom = status.is_killed() && launch.oom_kills() > kills_before;
-    files::write(dir, files::EXIT, &Exit { code: status.code, signal: status.signal, oom, error: None })
+    files::write_durably(dir, files::EXIT, &Exit { code: status.code, signal: status.signal, oom, error: None })
 }
 
 /// To the program itself. `bwrap` has one child, which is the first process of its namespace; a signal that is sent to `bwrap`

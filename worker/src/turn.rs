@@ -1,8 +1,8 @@
 //! One turn, from its delivery to its `done`, in the steps of the design's section 7. Each step is a function here.
 //!
 //! ```text
-//! 1 open      state folder, workspaces; after a turn that never settled: recover. Tell again, or tell and stop here,
-//!             or accept
+//! 1 open      state folder, record: is it of this very turn? If it is not, and the turn shall be run: accept. Then the
+//!             workspaces; after a turn that never settled: recover. Tell again, or tell and stop here
 //! 2 begin     what people changed is committed; branch, HEAD and tree are noted
 //! 3 agent     the runner runs
 //! 4 quiet     nothing else may write any more
@@ -20,7 +20,7 @@ use std::time::Duration;
 use contract::{EventBody, FailReason, Mode, Tell, TurnMessage};
 use workspace::{
     Baseline, CommitInfo, Finished, Limits, Mounted, Record, Recovered, StateDir, TurnMeta, Unit, WalkCache, Workspace,
-    WorkspaceError,
+    WorkspaceError, crash_point,
 };
 
 use crate::conversation;
@@ -28,6 +28,7 @@ use crate::done::{self, Result as TurnResult};
 use crate::events::{Sink, truncate};
 use crate::link::Events;
 use crate::oom::OomCounter;
+use crate::ports::Closer;
 use crate::processes::Awaited;
 use crate::runners::{self, Context, Outcome};
 use crate::settings::Settings;
@@ -44,6 +45,8 @@ pub struct Bench {
     pub settings: Settings,
     /// The loopback port to the gateway.
     pub gateway_port: u16,
+    /// Closes what goes through it.
+    pub connections: Closer,
     /// Whom the worker waits for itself.
     pub awaited: Awaited,
     /// Tells whether memory ran out.
@@ -85,32 +88,51 @@ struct Folders {
 /// Runs one turn.
 pub async fn run(bench: &Bench, turn: &TurnMessage, events: Events, stopper: &Stopper, stops: Stops) -> Ended {
     let mut sink = Sink::new(events, turn.turn_id.clone());
+    crash_point("delivered");
     // 1
-    let (folders, record, recovered) = match open(bench, turn).await {
-        Ok(opened) => opened,
+    let (state, record) = match look_up(bench).await {
+        Ok(found) => found,
         Err(error) => return refuse(bench, turn, &sink, error).await,
     };
-    if let Some(record) = record.filter(|record| record.turn == turn.turn_id) {
+    let again = record.as_ref().is_some_and(|record| record.turn == turn.turn_id);
+    if !again && turn.tell.is_none() {
+        // Before git has a look: whoever waits hears of it that much sooner.
+        accept(turn, &sink).await;
+    }
+    crash_point("accepted");
+    let opened = open(bench, turn, state, record.clone()).await;
+    crash_point("opened");
+    if let Some(record) = record.filter(|_| again) {
+        // The record stands, whatever became of the folder since.
+        let refused = |error: WorkspaceError| vec![Recovered { refused: vec![error.chain()], ..Recovered::default() }];
+        let recovered = opened.map_or_else(refused, |(_, recovered)| recovered);
         done::tell_again(&sink, record, recovered).await;
         return Ended::Told;
     }
+    let (folders, recovered) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return refuse(bench, turn, &sink, error).await,
+    };
     if let Some(tell) = turn.tell {
         let result = TurnResult::of(unrun(tell), Vec::new()).noting(done::recovery_notices(recovered));
         return conclude(folders, turn, &sink, result, Vec::new()).await;
     }
-    accept(turn, &sink).await;
     // 2
     let (folders, baselines, mut notices) = match begin(folders, turn).await {
         Ok(begun) => begun,
         Err(error) => return refuse(bench, turn, &sink, error).await,
     };
     notices.splice(0..0, done::recovery_notices(recovered));
+    crash_point("begun");
     // 3
     let outcome = agent(bench, turn, &folders.state, &mut sink, stopper, &stops).await;
+    crash_point("agent-ended");
     // 4
     if let Err(restless) = quiet::end_everything_else().await {
         return Ended::Restless(restless);
     }
+    bench.connections.close_all();
+    crash_point("quiet");
     if stops.asked().is_some_and(Stop::ends_worker) {
         return Ended::Left;
     }
@@ -119,25 +141,37 @@ pub async fn run(bench: &Bench, turn: &TurnMessage, events: Events, stopper: &St
     if stops.asked() == Some(Stop::Fenced) {
         return Ended::Left;
     }
+    crash_point("prepared");
     // 6 and 7
     conclude(folders, turn, &sink, result.noting(notices), commits).await
 }
 
-/// Step 1: opens what the turn works on. Where the ledger says that a turn was delivered and never settled, or the record is
-/// of this very turn, the moves that the record names are finished and leftovers are put aside.
-async fn open(bench: &Bench, turn: &TurnMessage) -> Result<(Folders, Option<Record>, Vec<Recovered>), WorkspaceError> {
-    let (state, turn) = (bench.state().await?, turn.clone());
+/// Step 1 begins: the state folder, and its record.
+async fn look_up(bench: &Bench) -> Result<(StateDir, Option<Record>), WorkspaceError> {
+    let state = bench.state().await?;
+    off_thread(move || match state.record() {
+        // A damaged record says nothing of this turn; it is replaced by this turn's own.
+        Err(WorkspaceError::State { file, why }) => {
+            tracing::warn!(file, why, "damaged");
+            Ok((state, None))
+        }
+        read => read.map(|record| (state, record)),
+    })
+    .await
+}
+
+/// Step 1 goes on: opens what the turn works on. Where the ledger says that a turn was delivered and never settled, or the
+/// record is of this very turn, the moves that the record names are finished and leftovers are put aside.
+async fn open(
+    bench: &Bench,
+    turn: &TurnMessage,
+    state: StateDir,
+    record: Option<Record>,
+) -> Result<(Folders, Vec<Recovered>), WorkspaceError> {
+    let turn = turn.clone();
     let unit = Unit { uid: bench.settings.unit.clone(), generation: bench.settings.generation };
     let mounts: Vec<_> = bench.settings.workspaces.iter().filter(|at| at.mode == Mode::Rw).cloned().collect();
     off_thread(move || {
-        // A damaged record says nothing of this turn; it is replaced by this turn's own.
-        let record = match state.record() {
-            Err(WorkspaceError::State { file, why }) => {
-                tracing::warn!(file, why, "damaged");
-                None
-            }
-            read => read?,
-        };
         let again = record.as_ref().is_some_and(|record| record.turn == turn.turn_id);
         let (mut workspaces, mut recovered) = (Vec::new(), Vec::new());
         for at in mounts {
@@ -151,12 +185,12 @@ async fn open(bench: &Bench, turn: &TurnMessage) -> Result<(Folders, Option<Reco
             workspaces.push(workspace);
         }
         let cache = WalkCache::load(&state, turn.cache.as_deref());
-        Ok((Folders { state, workspaces, cache }, record, recovered))
+        Ok((Folders { state, workspaces, cache }, recovered))
     })
     .await
 }
 
-/// Step 1 ends well: whoever waits hears that the turn is being worked on.
+/// The turn is going to be run: whoever waits hears that it is being worked on.
 async fn accept(turn: &TurnMessage, sink: &Sink) {
     let mut prompt = turn.prompt.clone();
     if truncate(&mut prompt, SHOWN_PROMPT_BYTES) {
@@ -278,7 +312,10 @@ async fn look(
             // Secondaries first, so that the primary one's commit stands for all.
             for (workspace, baseline) in folders.workspaces.iter_mut().zip(&baselines).rev() {
                 match workspace.finish(baseline, &meta) {
-                    Ok(done) => finished.push(done),
+                    Ok(done) => {
+                        finished.push(done);
+                        crash_point("prepared-one");
+                    }
                     Err(error) => {
                         outcome = Outcome { ok: false, ..outcome };
                         outcome.reason = Some(done::reason(&error));
@@ -329,15 +366,20 @@ async fn conclude(
         if let Err(error) = folders.state.write_record(&result.record(&turn, commits.clone())) {
             return (result.unrecorded(&error), Vec::new());
         }
+        crash_point("recorded");
         let mut moved = Vec::new();
         for commit in &commits {
             let workspace = folders.workspaces.iter_mut().find(|workspace| *workspace.id() == commit.workspace);
             match workspace.map(|workspace| workspace.apply(commit, &turn)) {
-                Some(Ok(info)) => moved.push(info),
+                Some(Ok(info)) => {
+                    moved.push(info);
+                    crash_point("moved");
+                }
                 Some(Err(error)) => result = result.noting(vec![error.chain()]),
                 None => {}
             }
         }
+        crash_point("moves-made");
         for workspace in &folders.workspaces {
             folders.cache.update(workspace);
         }

@@ -156,6 +156,25 @@ async fn survives_the_session_that_started_it() {
 }
 
 #[tokio::test]
+async fn its_log_is_bounded_and_ends_with_the_last_words() {
+    let shim =
+        Shim::start(&["sh", "-c", "yes 'a line without a meaning' | head -c 30000000; echo the last words"], json!({}));
+    let log = shim.dir.path().join("log");
+    let exit = shim.json("exit.json").await;
+    assert_eq!(exit["code"], 0);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.ends_with("the last words\n"), "{}", &text[text.len() - 100..]);
+    assert!((60_000..200_000).contains(&text.len()), "{}", text.len());
+    shim.ended().await;
+}
+
+#[tokio::test]
+async fn who_keeps_its_output_open_does_not_keep_it() {
+    let script = "setsid sh -c 'trap : TERM HUP; while :; do echo more; done' & echo first; exit 4";
+    assert_eq!(Shim::start(&["sh", "-c", script], json!({})).ended().await["code"], 4);
+}
+
+#[tokio::test]
 async fn gives_up_root_for_the_program() {
     if !rustix::process::geteuid().is_root() {
         // Without root there is nothing to give up: the program has the shim's own uid.

@@ -95,6 +95,36 @@ async fn cancel_and_timeout_end_the_turn_and_not_the_worker() {
     assert_eq!(worker.turn(turn(3, "echo ok")).await.last().unwrap()["reply"], "ok\n");
 }
 
+/// A runner that wants to stay: it hears INT and TERM and goes on, with a child of its own and a model that thinks.
+#[tokio::test]
+async fn a_cancel_asks_then_kills_and_hangs_up_on_the_model() {
+    use tokio::io::AsyncReadExt as _;
+    let unit = Unit::new();
+    let mut worker = unit.worker(1, "exec", &["/bin/bash", "-s"]);
+    worker.turn(turn(1, "echo one >a")).await;
+    let listener = tokio::net::UnixListener::bind(unit.path("sock-1/gateway.sock")).unwrap();
+    let script = "trap 'echo INT >>$HOME/heard' INT; trap 'echo TERM >>$HOME/heard' TERM
+        host=${ANTHROPIC_BASE_URL#http://}; host=${host%%/*}
+        exec 3<>/dev/tcp/127.0.0.1/${host#*:} || exit 1; echo ask >&3
+        echo two >a; (trap '' INT TERM; exec sleep 1000) & echo here; while :; do sleep 0.1; done";
+    worker.entry(turn(2, script)).await;
+    let (mut model, _) = listener.accept().await.unwrap();
+    while worker.event().await["type"] != "message-delta" {}
+    let begun = tokio::time::Instant::now();
+    worker.entry(json!({"type": "cancel", "turn_id": turn_id(2)})).await;
+    let events = worker.until_done().await;
+    assert_eq!(events.last().unwrap()["reason"], "cancelled");
+    assert!(begun.elapsed() < bench::SOON / 2, "INT, TERM and KILL within bounds: {:?}", begun.elapsed());
+    assert_eq!(file(&unit.path("home/heard")).await, "INT\nTERM\n");
+    let mut asked = Vec::new();
+    model.read_to_end(&mut asked).await.unwrap();
+    assert_eq!(asked, b"ask\n");
+    assert!(model.try_write(b"thought").is_err(), "nobody is there any more");
+    assert_eq!(file(&unit.path("workspace/a")).await, "one\n", "the tree is put back");
+    assert_eq!(unit.git(&["status", "--porcelain"]), "");
+    assert_eq!(worker.turn(turn(3, "echo warm")).await.last().unwrap()["reply"], "warm\n");
+}
+
 #[tokio::test]
 async fn a_term_ends_the_runner_and_the_next_generation_takes_the_turn_up() {
     let unit = Unit::new();
@@ -132,6 +162,26 @@ async fn a_turn_with_a_record_is_told_again_and_not_run() {
 }
 
 #[tokio::test]
+async fn a_record_stands_though_its_workspace_does_not() {
+    let unit = Unit::new();
+    let first = exec(&unit, 1).turn(turn(1, "echo x >a; echo answer")).await;
+    std::fs::rename(unit.path("workspace"), unit.path("aside")).unwrap();
+    std::fs::write(unit.path("workspace"), "a file").unwrap();
+    let mut worker = exec(&unit, 2);
+    let again = with(turn(1, "exit 1"), json!({"attempt": 2, "unclean": {"notes": turn_id(1)}}));
+    for _ in 0..2 {
+        let events = worker.turn(again.clone()).await;
+        let done = events.last().unwrap();
+        assert_eq!((types(&events), &done["ok"], &done["reply"]), (vec!["done"], &true.into(), &"answer\n".into()));
+        assert!(detail(done).contains("is a file"), "{done}");
+    }
+    std::fs::remove_file(unit.path("workspace")).unwrap();
+    std::fs::rename(unit.path("aside"), unit.path("workspace")).unwrap();
+    let events = worker.turn(again).await;
+    assert_eq!((types(&events), &events[0]["sha"]), (vec!["commit", "done"], &first[2]["sha"]));
+}
+
+#[tokio::test]
 async fn a_turn_that_shall_only_be_told_is_not_run() {
     let unit = Unit::new();
     let mut worker = exec(&unit, 1);
@@ -143,13 +193,29 @@ async fn a_turn_that_shall_only_be_told_is_not_run() {
 }
 
 #[tokio::test]
+async fn an_idle_worker_that_is_ended_packs_its_many_objects() {
+    let unit = Unit::new();
+    let loose = || unit.git(&["count-objects"]).split(' ').next().unwrap().parse::<u32>().unwrap();
+    let mut worker = exec(&unit, 1);
+    let script = "i=0; while [ $i -lt 2050 ]; do i=$((i+1)); echo $i >f$i; done";
+    assert_eq!(worker.turn(turn(1, script)).await.last().unwrap()["ok"], true);
+    assert!(loose() > 2_050);
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.ended().await.0, Some(0));
+    assert!(loose() < 2_000, "{} are left", loose());
+    unit.git(&["fsck", "--strict", "--no-dangling"]);
+    assert_eq!(unit.git(&["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
 async fn what_cannot_be_worked_on_is_told_and_the_worker_lives() {
     let unit = Unit::new();
     std::fs::remove_dir(unit.path("workspace")).unwrap();
     std::fs::write(unit.path("workspace"), "a file").unwrap();
     let mut worker = exec(&unit, 1);
     let events = worker.turn(turn(1, "true")).await;
-    assert_eq!((types(&events), &events[0]["reason"]), (vec!["done"], &"workspace_unusable".into()));
+    assert_eq!(types(&events), ["turn-accepted", "done"]);
+    assert_eq!(events[1]["reason"], "workspace_unusable");
     std::fs::remove_file(unit.path("workspace")).unwrap();
     std::fs::create_dir(unit.path("workspace")).unwrap();
     assert_eq!(worker.turn(turn(2, "echo ok")).await.last().unwrap()["ok"], true);
@@ -235,4 +301,30 @@ async fn somebody_elses_worker_finds_plain_ports() {
     assert_eq!(&got, b"PING\r\n");
     rustix::process::kill_process(rustix::process::Pid::from_child(&process), Signal::TERM).unwrap();
     assert_eq!(until(|| process.try_wait().unwrap()).await.code(), Some(5), "it ends as the program ends");
+}
+
+/// As installed: an idle worker costs at most 4 MiB, also when its last prompt was as large as one may be.
+#[tokio::test]
+async fn an_idle_worker_is_small_again_after_a_large_prompt() {
+    let mut unit = Unit::new();
+    unit.program = unit.program.with_file_name("rekindle-worker-static");
+    assert!(unit.program.exists(), "{} is not built: run `make binaries`", unit.program.display());
+    let mut worker = unit.worker(1, "echo", &[]);
+    worker.turn(turn(1, &"x".repeat(1 << 20))).await;
+    let status = format!("/proc/{}/status", worker.pid.as_raw_nonzero());
+    let resident_kb = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    // The memory goes back right after the turn's end was told.
+    let mut least = u32::MAX;
+    let small = async {
+        while least > 4 * 1024 {
+            least = least.min(resident_kb());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), small).await;
+    assert!(ended.is_ok(), "it keeps {least} KiB");
 }

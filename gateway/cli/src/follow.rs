@@ -36,6 +36,8 @@ pub struct Follow {
     parser: Parser,
     ready: VecDeque<Message>,
     opened: bool,
+    /// The stream has an end, and it is the last event that was there when it was opened.
+    ends: bool,
     broken_since: Option<Instant>,
     pause: Duration,
 }
@@ -54,9 +56,16 @@ impl Follow {
             parser: Parser::default(),
             ready: VecDeque::new(),
             opened: false,
+            ends: false,
             broken_since: None,
             pause: FIRST_PAUSE,
         }
+    }
+
+    /// Reads the events of `unit` that are there now.
+    pub fn up_to_now(api: Api, unit: &str, last: Option<String>) -> Self {
+        let events = format!("/v1/units/{unit}/events?follow=false");
+        Self { events: events.clone(), ends: true, ..Self::new(api, unit, Call::get(events), last) }
     }
 
     /// Only this turn's events matter; from now on a broken stream is resumed after the last event. Before, an invoke is
@@ -111,11 +120,23 @@ impl Follow {
         Ok(())
     }
 
-    /// The next event.
+    /// The next event of a stream without end.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub async fn next(&mut self) -> Result<Message, Failure> {
+        loop {
+            if let Some(message) = self.next_or_end().await? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// The next event; `None` at the end of a stream that has one.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn next_or_end(&mut self) -> Result<Option<Message>, Failure> {
         loop {
             if let Some(message) = self.ready.pop_front() {
                 match &message.id {
@@ -130,7 +151,7 @@ impl Follow {
                 }
                 self.broken_since = None;
                 self.pause = FIRST_PAUSE;
-                return Ok(message);
+                return Ok(Some(message));
             }
             self.open().await?;
             let Some(body) = &mut self.body else { continue };
@@ -146,6 +167,7 @@ impl Follow {
                     Err(_) => continue,
                 },
                 Ok(Some(Err(e))) => e.to_string(),
+                Ok(None) if self.ends => return Ok(None),
                 Ok(None) => "it ended".into(),
                 Err(_) => "it went silent".into(),
             };
@@ -248,6 +270,38 @@ mod tests {
             assert!(head.starts_with("GET /v1/units/demo/events "), "{head}");
             assert!(head.contains("last-event-id: 1-0"), "{head}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_there_now_ends_and_a_break_is_no_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let api = Api::new(Reach { url, token: None }).unwrap();
+        let mut follow = Follow::up_to_now(api, "demo", None);
+        let server = async {
+            // More was promised than comes: a connection that broke, whatever the stream would have been.
+            let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).await.unwrap();
+            let text =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 999\r\n\r\nid: 1-0\ndata: a\n\n";
+            stream.write_all(text.as_bytes()).await.unwrap();
+            drop(stream);
+            answer(&listener, "200 OK", "id: 2-0\ndata: b\n\n").await
+        };
+        let reader = async {
+            let mut data = Vec::new();
+            while let Some(message) = follow.next_or_end().await.unwrap() {
+                data.push(message.data);
+            }
+            data
+        };
+        let (head, data) = tokio::join!(server, reader);
+        assert_eq!(data, ["a", "b"]);
+        assert!(
+            head.starts_with("GET /v1/units/demo/events?follow=false ") && head.contains("last-event-id: 1-0"),
+            "{head}"
+        );
     }
 
     #[tokio::test]

@@ -21,10 +21,20 @@ pub struct Config {
     pub turn_ttl: Duration,
     /// Most turns that wait in one unit.
     pub queued_turns_per_unit: u64,
+    /// Most turns that wait in all units of one owner.
+    pub queued_turns_per_owner: u64,
+    /// How much longer than `timeout_sec` a delivered turn may take before its worker is taken for stuck.
+    pub turn_margin: Duration,
+    /// Most units of one owner that have a workload.
+    pub live_per_owner: u64,
+    /// Most units that have a workload.
+    pub live_total: u64,
+    /// Most starts that are worked on at once.
+    pub pending_starts: u64,
 }
 
 impl Config {
-    /// The usual bounds (10,000 entries, 16 MiB, 7 days, 1,000 turns) for this address and process.
+    /// Wide bounds (10,000 entries, 16 MiB, 7 days, 1,000 turns or workloads) for this address and process.
     pub fn new(url: impl Into<String>, gateway: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -35,6 +45,11 @@ impl Config {
             out_bytes: 16 << 20,
             turn_ttl: Duration::from_secs(7 * 24 * 3600),
             queued_turns_per_unit: 1_000,
+            queued_turns_per_owner: 10_000,
+            turn_margin: Duration::from_secs(60),
+            live_per_owner: 1_000,
+            live_total: 1_000,
+            pending_starts: 1_000,
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum DeadlineKind {
     Lifetime,
     /// A cancel was not answered: `begin_drain(Unresponsive)`.
     Cancel,
+    /// A turn took longer than it may, from its delivery: `begin_drain(TurnTimeout)`.
+    Turn,
 }
 
 /// Something that is due.
@@ -70,7 +72,8 @@ fn exit_args(exit: Option<&Exit>) -> [String; 3] {
 }
 
 impl Ledger {
-    /// Starting or Live → Draining; writes a drain job. `false` when the generation is not current or drains already.
+    /// Starting or Live → Draining; writes a drain job. `false` when the generation is not current or drains already, and
+    /// when what is said to be over is not: a start that is ready meanwhile, a turn or a cancel that is settled meanwhile.
     ///
     /// # Errors
     /// [`crate::LedgerError::Unavailable`]; may be repeated.
@@ -131,6 +134,7 @@ impl Ledger {
                     "start" => DeadlineKind::Start,
                     "lifetime" => DeadlineKind::Lifetime,
                     "cancel" => DeadlineKind::Cancel,
+                    "turn" => DeadlineKind::Turn,
                     other => return Err(fields.wrong("kind", other)),
                 },
                 uid: fields.parsed("uid")?,

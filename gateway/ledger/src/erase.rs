@@ -1,11 +1,14 @@
 //! A unit is erased: the ledger refuses new turns, the runtime trashes the folders, then the ledger forgets it.
 
+use std::time::Duration;
+
 use contract::UnitId;
 
 use crate::connection::Ledger;
 use crate::error::Result;
-use crate::fields::Fields;
+use crate::fields::{Fields, number};
 use crate::script;
+use crate::starts::lease_ms;
 
 /// Where an erasure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,15 @@ pub enum Erase {
     Draining,
     /// There is no such unit.
     Unknown,
+}
+
+/// An erasure that was begun and not ended: the unit is cold and takes no turns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbandonedErasure {
+    /// The unit.
+    pub uid: UnitId,
+    /// Whether its own workspace is kept.
+    pub keep_workspace: bool,
 }
 
 impl Ledger {
@@ -47,5 +59,18 @@ impl Ledger {
     pub async fn forget(&self, uid: &UnitId) -> Result<()> {
         let owner = self.unit(uid).await?.map(|unit| crate::keys::owner_units(&unit.owner)).unwrap_or_default();
         self.run(&script::FORGET, &[uid.as_str().as_bytes(), owner.as_bytes()]).await.map(drop)
+    }
+
+    /// Erasures of cold units that nobody has gone on with for `older`; they are the caller's for as long.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`]; what was picked meanwhile is picked again after `older`.
+    pub async fn pick_erasures(&self, older: Duration, limit: usize) -> Result<Vec<AbandonedErasure>> {
+        let args = [number(lease_ms(older)), number(limit as u64)];
+        let reply = self.run(&script::PICK_ERASURES, &[args[0].as_bytes(), args[1].as_bytes()]).await?;
+        let parse = |fields: &Fields| {
+            Ok(AbandonedErasure { uid: fields.parsed("uid")?, keep_workspace: fields.get("keep").is_some() })
+        };
+        Fields::list("pick_erasures", reply)?.iter().map(parse).collect()
     }
 }

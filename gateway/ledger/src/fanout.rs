@@ -55,11 +55,7 @@ impl Fanout {
     /// # Errors
     /// [`LedgerError::Unavailable`] within two seconds when Redis does not answer or the fan-out does not run.
     pub async fn subscribe(&self, uid: &UnitId, from: StreamId) -> Result<Subscription> {
-        let out = uid.out_stream();
-        let mut newest = redis::cmd("XREVRANGE");
-        newest.arg(&out).arg("+").arg("-").arg("COUNT").arg(1);
-        let newest = entries(&out, send(&self.0.scripts, &newest).await?)?;
-        let end = newest.first().map_or(StreamId::ZERO, |(id, _)| *id);
+        let end = self.end(uid).await?;
         let (listener, waiting) = channel();
         let (answer, position) = oneshot::channel();
         let command = Command { uid: uid.clone(), end, listener, answer };
@@ -74,6 +70,18 @@ impl Fanout {
             .ok_or_else(|| LedgerError::Unavailable { why: "the fan-out does not run".into(), source: None })?;
         let from = from.min(end.max(live));
         Ok(waiting.subscription(self.0.scripts.clone(), uid.clone(), from, live))
+    }
+
+    /// Id of the unit's last event; [`StreamId::ZERO`] where there is none.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    pub async fn end(&self, uid: &UnitId) -> Result<StreamId> {
+        let out = uid.out_stream();
+        let mut newest = redis::cmd("XREVRANGE");
+        newest.arg(&out).arg("+").arg("-").arg("COUNT").arg(1);
+        let newest = entries(&out, send(&self.0.scripts, &newest).await?)?;
+        Ok(newest.first().map_or(StreamId::ZERO, |(id, _)| *id))
     }
 
     /// This process' mail. Once: a second call gets a receiver that is closed.

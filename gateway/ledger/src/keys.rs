@@ -10,9 +10,18 @@
 //! | `owner:<key>:units` | zset | unit names, score 0 | a member goes with `forget` |
 //! | `ws:<id>` | hash | `owner`; `holder` (uid with the lease); `unclean` (turn that was delivered on it and never settled) | for ever: it says whose the workspace is; of a unit's own workspace until `forget` |
 //! | `ws:<id>:wait` | list | uids that wait for the lease, in order | while somebody waits |
-//! | `deadlines` | zset | `idle\|<uid>\|<gen>`, `start\|…`, `lifetime\|…`, `cancel\|…`; score when due, ms | until due or void |
+//! | `deadlines` | zset | `idle\|<uid>\|<gen>`, `start\|…`, `lifetime\|…`, `cancel\|…`, `turn\|…`; score when due, ms | until due or void |
 //! | `starts` | zset | uids with a start job; score: not before, or end of the lease, ms | until the worker is ready or the generation drains |
+//! | `starting` | zset | uids whose start a gateway works on; score: end of its lease, ms | as `starts` |
+//! | `live`, `live:<ownerkey>` | zset | uids with a workload, from Starting until `exited`; score: since when idle, ms, `+inf` while not, `-inf` when draining | until `exited` |
+//! | `room`, `room:<ownerkey>` | zset | uids that wait for a place in `live` or `live:<ownerkey>`; score: since when, µs | until it has one, or nothing waits in it |
+//! | `queued:<ownerkey>` | set | turns of the owner's that wait | a member goes when its turn is taken or settled |
+//! | `hits:<ownerkey>` | hash | `cold`, `prewarmed`, `warm`: turns that were delivered so | for ever |
 //! | `drains` | zset | `<uid>\|<gen>` with a drain job; score: end of the lease, ms | until `exited` |
+//! | `lines` | set | workspaces that somebody waits for | until a reaper finds the line empty |
+//! | `erasures` | zset | uids that are being erased; score: when it was last gone on with, ms | until `forget` |
+//! | `strays:workloads`, `strays:folders` | zset | `<uid>\|<gen>` that the runtime has and no unit; score: when it may be removed, ms | until it is gone |
+//! | `period:<task>` | string | the reaper that does a periodic task in this period | the period |
 //! | `dead` | zset | turns that ran out of attempts; score when, ms | the latest 10,000 |
 //! | `mail:<gateway>` | stream | deliveries, cancels and drains for links on that gateway | 60 s after its last heartbeat |
 //! | `nudge:starts`, `nudge:drains` | stream | a uid when a job was written | about 100 entries |
@@ -20,12 +29,16 @@
 //!
 //! All numbers are decimal integers; times are milliseconds of Redis' clock. JSON that came from outside is kept as text.
 
-use contract::{Owner, TurnId, UnitId};
+use contract::{Owner, TurnId, UnitId, WorkspaceId};
 
 /// Due times of everything that has one.
 pub const DEADLINES: &str = "deadlines";
 /// Start jobs.
 pub const STARTS: &str = "starts";
+/// Who waits for a place among all live units.
+pub const ROOM: &str = "room";
+/// Units that have a workload.
+pub const LIVE: &str = "live";
 /// Drain jobs.
 pub const DRAINS: &str = "drains";
 /// Wakes whoever starts workloads.
@@ -51,6 +64,26 @@ pub fn turn(turn: &TurnId) -> String {
 /// The owner's units.
 pub fn owner_units(owner: &Owner) -> String {
     format!("owner:{}:units", owner.key())
+}
+
+/// Says that a periodic task is done in this period.
+pub fn period(task: &str) -> String {
+    format!("period:{task}")
+}
+
+/// The workspace's record.
+pub fn workspace(id: &WorkspaceId) -> String {
+    format!("ws:{id}")
+}
+
+/// The owner's units that have a workload.
+pub fn live_of(owner: &Owner) -> String {
+    format!("live:{}", owner.key())
+}
+
+/// How warm the owner's turns were served.
+pub fn hits_of(owner: &Owner) -> String {
+    format!("hits:{}", owner.key())
 }
 
 /// A gateway's mailbox.

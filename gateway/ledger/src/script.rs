@@ -1,4 +1,4 @@
-//! The Lua scripts: one file per transition, each with `lib.lua` in front.
+//! The Lua scripts: one file per transition, each with `lib.lua`, `room.lua` and `lines.lua` in front.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use crate::config::Config;
 
 /// What every script is given in front of its own arguments; see `lib.lua`.
 #[derive(Clone)]
-pub(crate) struct Header([String; 4]);
+pub(crate) struct Header([String; 8]);
 
 impl Header {
     pub(crate) fn new(config: &Config) -> Self {
@@ -18,6 +18,10 @@ impl Header {
             config.out_entries.max(1).to_string(),
             config.out_bytes.to_string(),
             config.turn_ttl.as_secs().max(1).to_string(),
+            config.turn_margin.as_millis().to_string(),
+            config.live_per_owner.max(1).to_string(),
+            config.live_total.max(1).to_string(),
+            config.pending_starts.max(1).to_string(),
         ])
     }
 }
@@ -30,7 +34,9 @@ pub(crate) struct Script {
 
 impl Script {
     fn new(body: &str) -> Self {
-        let source = format!("{}\n{body}", include_str!("lua/lib.lua"));
+        let [lib, room, lines] =
+            [include_str!("lua/lib.lua"), include_str!("lua/room.lua"), include_str!("lua/lines.lua")];
+        let source = format!("{lib}\n{room}\n{lines}\n{body}");
         let hash = data_encoding::HEXLOWER.encode(&Sha1::digest(&source));
         Self { source, hash }
     }
@@ -87,4 +93,8 @@ scripts! {
     ERASE = "erase";
     FORGET = "forget";
     HEARTBEAT = "heartbeat";
+    STRAYS = "strays";
+    PICK_ERASURES = "pick_erasures";
+    TEND_LINES = "tend_lines";
+    START_WAITS = "start_waits";
 }

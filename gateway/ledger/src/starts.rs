@@ -123,6 +123,24 @@ impl Ledger {
         })
     }
 
+    /// The start cannot be made now and will be tried again within `again`: its time begins anew, and the turn that it is for
+    /// is `queued` for this reason. `false` when the generation is not starting any more, or nothing waits for it.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`]; may be repeated.
+    pub async fn start_waits(
+        &self,
+        uid: &UnitId,
+        generation: Generation,
+        reason: &str,
+        again: Duration,
+    ) -> Result<bool> {
+        let args = [number(generation.0), number(lease_ms(again))];
+        let args = [uid.as_str().as_bytes(), args[0].as_bytes(), reason.as_bytes(), args[1].as_bytes()];
+        let (word, _) = Fields::reply("start_waits", self.run(&script::START_WAITS, &args).await?)?;
+        Ok(word == "waits")
+    }
+
     /// The runtime refused the generation and named the highest that it knows: the job takes a higher one, leased to this
     /// process. `None` when the generation is not starting any more.
     ///

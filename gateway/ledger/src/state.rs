@@ -25,11 +25,13 @@ pub enum DrainReason {
     Oom,
     /// It did not answer a cancel in time.
     Unresponsive,
+    /// Its turn took longer than it may.
+    TurnTimeout,
 }
 
 impl DrainReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Idle,
         Self::Stopped,
         Self::MaxLifetime,
@@ -40,6 +42,7 @@ impl DrainReason {
         Self::Failed,
         Self::Oom,
         Self::Unresponsive,
+        Self::TurnTimeout,
     ];
 
     /// The word that stands in the unit's record.
@@ -55,6 +58,7 @@ impl DrainReason {
             Self::Failed => "failed",
             Self::Oom => "oom",
             Self::Unresponsive => "unresponsive",
+            Self::TurnTimeout => "turn_timeout",
         }
     }
 
@@ -67,7 +71,9 @@ impl DrainReason {
     pub fn stop_reason(self) -> StopReason {
         match self {
             Self::Idle => StopReason::IdleTimeout,
-            Self::Stopped | Self::Preempted | Self::OtherShape | Self::Unresponsive => StopReason::Stopped,
+            Self::Stopped | Self::Preempted | Self::OtherShape | Self::Unresponsive | Self::TurnTimeout => {
+                StopReason::Stopped
+            }
             Self::MaxLifetime => StopReason::MaxLifetime,
             Self::StartFailed | Self::StartTimedOut => StopReason::StartFailed,
             Self::Failed => StopReason::Failed,

@@ -13,6 +13,9 @@ use crate::shape::{Policy, Shape};
 use crate::starts::StartJob;
 use crate::stream_id::StreamId;
 
+/// When to try again after a queue was full.
+const FULL: Duration = Duration::from_secs(5);
+
 /// `Idempotency-Key` of a call, within its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
@@ -111,8 +114,13 @@ pub enum Submitted {
     KeyReused,
     /// The workspace is somebody else's. Nothing was changed.
     WorkspaceNotFound(WorkspaceId),
-    /// Too many turns wait. Nothing was changed.
+    /// Too many turns of the unit wait. Nothing was changed.
     QueueFull {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Too many turns of the owner wait. Nothing was changed.
+    OwnerQueueFull {
         /// When to try again.
         retry_after: Duration,
     },
@@ -141,7 +149,7 @@ impl Ledger {
                     s.turn.as_str().as_bytes(),
                     s.owner.as_str().as_bytes(),
                     s.name.as_str().as_bytes(),
-                    format!("owner:{}:units", s.owner.key()).as_bytes(),
+                    s.owner.key().as_bytes(),
                     s.prompt.as_bytes(),
                     s.prompt_path.as_deref().unwrap_or_default().as_bytes(),
                     s.thread.as_bytes(),
@@ -159,6 +167,7 @@ impl Ledger {
                     key.as_bytes(),
                     idem.map_or("", |i| &i.body_hash).as_bytes(),
                     number(config.queued_turns_per_unit).as_bytes(),
+                    number(config.queued_turns_per_owner).as_bytes(),
                 ],
             )
             .await?;
@@ -182,7 +191,8 @@ impl Ledger {
             },
             "reused" => Submitted::KeyReused,
             "workspace" => Submitted::WorkspaceNotFound(fields.parsed("id")?),
-            "full" => Submitted::QueueFull { retry_after: Duration::from_secs(5) },
+            "full" if fields.get("of") == Some("owner") => Submitted::OwnerQueueFull { retry_after: FULL },
+            "full" => Submitted::QueueFull { retry_after: FULL },
             "erasing" => Submitted::Erasing,
             other => return Err(fields.wrong("reply", other)),
         })

@@ -86,8 +86,10 @@ pub struct TurnRecord {
     pub after: StreamId,
     /// Its last event (`turn-complete` or final `turn-failed`), when it is settled.
     pub last_event: Option<StreamId>,
-    /// What it waits for, e.g. `workspace demo`.
+    /// What it waits for, e.g. `workspace demo` or `owner cap`.
     pub queued_reason: Option<String>,
+    /// How many were before it when it was told so.
+    pub queued_position: Option<u64>,
     /// Whether somebody cancelled it.
     pub cancelled: bool,
 }
@@ -121,6 +123,7 @@ impl TurnRecord {
             after: fields.parsed("after")?,
             last_event: fields.maybe("last_event")?,
             queued_reason: fields.get("queued_reason").map(Into::into),
+            queued_position: fields.maybe("queued_position")?,
             cancelled: fields.get("cancelled").is_some(),
         })
     }

@@ -39,7 +39,7 @@ pub struct UnitRecord {
     pub start_detail: Option<String>,
     /// The workspaces of the last start.
     pub workspaces: Vec<WorkspaceAt>,
-    /// What a cold unit with waiting turns waits for, e.g. `workspace demo`.
+    /// What a cold unit with waiting turns waits for: `workspace demo`, `owner cap`, `total cap`.
     pub waits_for: Option<String>,
     /// Whether it is being erased.
     pub erasing: bool,
@@ -79,7 +79,11 @@ impl UnitRecord {
             last_generation: generation,
             failed_starts: fields.maybe("failed_starts")?.unwrap_or(0),
             start_detail: fields.get("start_detail").map(Into::into),
-            waits_for: fields.get("waits_for").map(|w| format!("workspace {w}")),
+            waits_for: match (fields.get("waits_for"), fields.get("room")) {
+                (Some(workspace), _) => Some(format!("workspace {workspace}")),
+                (None, Some(line)) => Some(if line == keys::ROOM { "total cap" } else { "owner cap" }.into()),
+                (None, None) => None,
+            },
             erasing: fields.get("erasing").is_some(),
         })
     }

@@ -81,12 +81,15 @@ pub struct Runtime {
     pub store: PathBuf,
     /// The static worker binary.
     pub worker_binary: PathBuf,
-    /// The gateway's worker port as the relay reaches it; default `gateway.worker_port`.
+    /// The gateway's worker port as the relay reaches it; default `gateway.worker_port`. Those of several gateways with
+    /// spaces between: a relay that cannot reach one takes the next.
     pub worker_port: Option<String>,
     /// The one uid (and gid) of all workers of the deployment. Used when the runtime is root; else its own.
     pub worker_uid: u32,
     /// Seconds between TERM and KILL.
     pub stop_grace_sec: u64,
+    /// MiB that must be free where the store lies: below that nothing starts, and the heaviest writers are stopped.
+    pub min_free_mb: u64,
     /// Address of the Docker engine (`unix:///…` or `tcp://…`); default as the `docker` command finds it.
     pub docker_host: Option<String>,
     /// The `bwrap` program for process sandboxes; an empty text means none.
@@ -101,6 +104,14 @@ pub struct Reaper {
     pub period_ms: u64,
     /// Most workloads that it ends at once.
     pub most_at_once: usize,
+    /// Milliseconds between two comparisons of the runtime's workloads with the ledger, whichever reaper makes them.
+    pub list_period_ms: u64,
+    /// Milliseconds that a workload is left alone that no unit has.
+    pub orphan_grace_ms: u64,
+    /// Seconds between two looks at what is left in the store, and after which an erasure counts as abandoned.
+    pub leftovers_period_sec: u64,
+    /// Seconds that what was erased is kept in the trash.
+    pub trash_retention_sec: u64,
     /// Where it serves `/healthz`, `/status` and `/metrics`: `host:port`; absent: nowhere.
     pub listen: Option<String>,
 }
@@ -127,6 +138,16 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Most turns that wait in one unit.
     pub queued_turns_per_unit: u64,
+    /// Most turns that wait in all units of one owner.
+    pub queued_turns_per_owner: u64,
+    /// Most units of one owner that have a workload at once; others wait in order.
+    pub live_per_owner: u64,
+    /// Most units that have a workload at once, of all owners.
+    pub live_total: u64,
+    /// Most starts that are worked on at once, of all gateways.
+    pub pending_starts: u64,
+    /// Seconds that a delivered turn may take longer than its timeout before its worker is ended.
+    pub turn_margin_sec: u64,
     /// Seconds that a settled turn and an idempotency key are kept.
     pub turn_ttl_sec: u64,
     /// Seconds that a JSON invoke waits when the caller does not say (`Prefer: wait=N`).
@@ -200,6 +221,8 @@ pub struct Profile {
     pub memory_mb: Option<u64>,
     /// Most processes.
     pub pids: u64,
+    /// MiB that one writable workspace may hold; a workload that fills it further is stopped. Absent: no limit.
+    pub workspace_max_mb: Option<u64>,
     /// Seconds that a unit may idle before its worker is reaped.
     pub idle_timeout_sec: u64,
     /// Seconds that a start may take.
@@ -244,6 +267,7 @@ impl Default for Runtime {
             worker_port: None,
             worker_uid: 10_001,
             stop_grace_sec: 10,
+            min_free_mb: 512,
             docker_host: None,
             bwrap: "bwrap".into(),
         }
@@ -252,7 +276,15 @@ impl Default for Runtime {
 
 impl Default for Reaper {
     fn default() -> Self {
-        Self { period_ms: 250, most_at_once: 10, listen: None }
+        Self {
+            period_ms: 250,
+            most_at_once: 10,
+            list_period_ms: 5_000,
+            orphan_grace_ms: 2_000,
+            leftovers_period_sec: 60,
+            trash_retention_sec: 86_400,
+            listen: None,
+        }
     }
 }
 
@@ -268,6 +300,11 @@ impl Default for Limits {
             prompt_bytes: 1 << 20,
             body_bytes: 4 << 20,
             queued_turns_per_unit: 100,
+            queued_turns_per_owner: 1_000,
+            live_per_owner: 100,
+            live_total: 500,
+            pending_starts: 32,
+            turn_margin_sec: 60,
             turn_ttl_sec: 7 * 86_400,
             default_wait_sec: 300,
             event_bytes: 512 << 10,
@@ -293,6 +330,7 @@ impl Default for Profile {
             cpu: None,
             memory_mb: None,
             pids: 512,
+            workspace_max_mb: None,
             idle_timeout_sec: 600,
             start_timeout_sec: 60,
             turn_timeout_sec: 1800,

@@ -14,19 +14,26 @@ use crate::app::App;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Where to begin.
+/// Where to begin, and whether to go on with what happens.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct From {
     from: Option<String>,
+    follow: Option<bool>,
 }
 
-/// Streams the unit's events after `Last-Event-ID`, else after `?from=`, else all that are kept; then what happens.
+/// Streams the unit's events after `Last-Event-ID`, else after `?from=`, else all that are kept; then, unless
+/// `?follow=false`, what happens.
 pub async fn events(State(app): State<App>, path: UnitPath, Query(query): Query<From>, headers: HeaderMap) -> Answer {
     let from = from(&headers, query.from.as_deref())?;
     let unit = path.record(&app).await?;
+    // Before the subscription, so that the last event is one that it will bring.
+    let until = match query.follow {
+        Some(false) => Some(app.fanout()?.end(&unit.uid).await?),
+        _ => None,
+    };
     let subscription = app.fanout()?.subscribe(&unit.uid, from).await?;
-    Ok(stream::of_unit(&app, subscription))
+    Ok(stream::of_unit(&app, subscription, from, until))
 }
 
 /// A browser that reconnects repeats the URL it was given, so the header is the newer word.

@@ -9,6 +9,7 @@ mod intake;
 mod invoke;
 mod openapi;
 mod outcome;
+mod pool;
 mod preferences;
 pub mod problem;
 mod query;
@@ -22,6 +23,7 @@ mod turns;
 mod unit_path;
 mod units;
 mod views;
+mod workspaces;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -35,6 +37,7 @@ use problem::{Answer, Failure};
 
 pub use outcome::TurnResult;
 pub use submit::AcceptedTurn;
+pub use workspaces::Looks;
 
 /// All routes. Whatever is answered otherwise (an unknown route, another method, a panic) is a problem document too.
 pub fn router(app: App) -> Router {

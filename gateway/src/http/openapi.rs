@@ -28,10 +28,10 @@ pub(super) fn document() -> Value {
     });
     let mut generator = settings.into_generator();
     let problem = generator.subschema_for::<Problem>();
-    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for route in table() {
         let operation = operation(&route, &mut generator, &problem.clone().into());
-        paths.entry(route.path).or_default().insert(route.method.as_str().to_lowercase(), operation);
+        paths.entry(template(route.path)).or_default().insert(route.method.as_str().to_lowercase(), operation);
     }
     json!({
         "openapi": "3.1.0",
@@ -50,6 +50,11 @@ pub(super) fn document() -> Value {
             },
         },
     })
+}
+
+/// OpenAPI has no name for a parameter that holds slashes; they are part of it as they are.
+fn template(path: &str) -> String {
+    path.replace("{*", "{")
 }
 
 fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) -> Value {
@@ -75,9 +80,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
 }
 
 fn parameters(route: &Route) -> Vec<Value> {
-    let in_path = route.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}')).map(|name| {
+    let path = template(route.path);
+    let in_path = path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}')).map(|name| {
         let description = match name {
             "unit" => "Short name, full name or uid.",
+            "path" => "Relative to the workspace; slashes are part of it.",
             _ => "Its id.",
         };
         json!({ "name": name, "in": "path", "required": true, "description": description, "schema": { "type": "string" } })
@@ -101,6 +108,12 @@ fn responses(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
             Content::JsonOrEvents(make) => {
                 let schema = Value::from(make(generator));
                 response["content"] = json!({ "application/json": { "schema": schema }, "text/event-stream": text });
+            }
+            Content::BytesOrJson(make) => {
+                let schema = Value::from(make(generator));
+                let bytes = json!({ "schema": { "type": "string", "format": "binary" } });
+                response["content"] =
+                    json!({ "application/octet-stream": bytes, "application/json": { "schema": schema } });
             }
             Content::Text(kind) => response["content"] = json!({ *kind: text }),
         }
@@ -136,7 +149,7 @@ mod tests {
             document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
         assert_eq!(described, routes.len());
         for route in routes {
-            let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
+            let operation = &document["paths"][template(route.path)][route.method.as_str().to_lowercase()];
             assert_eq!(operation["operationId"], route.id);
             assert!(
                 operation["responses"].as_object().is_some_and(|r| r.keys().any(|s| s.starts_with('2'))),

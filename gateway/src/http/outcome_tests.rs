@@ -32,6 +32,7 @@ fn record(status: TurnStatus) -> TurnRecord {
         after: StreamId::ZERO,
         last_event: None,
         queued_reason: None,
+        queued_position: None,
         cancelled: false,
     }
 }

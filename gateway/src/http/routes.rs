@@ -6,7 +6,7 @@ use contract::ErrorCode::{
     StillRunning, TooLarge, TooMany, TurnFailed, Unauthenticated, Unavailable, UnknownProfile, UnknownRunner,
     UnsupportedMediaType,
 };
-use contract::{Dispatch, InvokeBody, RuntimeEvent};
+use contract::{Dispatch, InspectAnswer, InvokeBody, RuntimeEvent};
 use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -16,7 +16,7 @@ use super::submit::AcceptedTurn;
 use super::turns::{Cancelled, TurnList};
 use super::units::UnitList;
 use super::views::{TurnView, UnitView};
-use super::{dispatch, events, health, invoke, openapi, runtime_events, turns, units};
+use super::{dispatch, events, health, invoke, openapi, pool, runtime_events, turns, units, workspaces};
 use crate::app::App;
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -41,6 +41,8 @@ pub(super) enum Content {
     Json(Make),
     /// A JSON document of this schema, or server-sent events.
     JsonOrEvents(Make),
+    /// A file's bytes, or a JSON document of this schema for what is no file.
+    BytesOrJson(Make),
     /// Text of this media type.
     Text(&'static str),
 }
@@ -88,6 +90,13 @@ const PAGE_OF_TURNS: &[Parameter] =
 const FROM: &[Parameter] = &[
     header("Last-Event-ID", "Id of the last event that was read; wins over `from`."),
     query("from", "Id of an event: those after it are sent. All that are kept if not given."),
+    query("follow", "`false`: end with the last event that is there now."),
+];
+const PAGE_OF_COMMITS: &[Parameter] =
+    &[query("before", "`next` of the page before."), query("limit", "1 to 200; 50 if not given.")];
+const BETWEEN: &[Parameter] = &[
+    query("from", "The older commit; the first parent of `to` if not given."),
+    query("to", "The newer commit; the last one of the present branch if not given."),
 ];
 const WAIT: &[Parameter] = &[header("Prefer", "`wait=N`: wait at most N seconds for the worker's end.")];
 const ERASE: &[Parameter] = &[
@@ -101,7 +110,7 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 /// All routes.
 pub(super) fn table() -> Vec<Route> {
-    [submissions(), of_turns(), of_units(), of_the_platform()].into_iter().flatten().collect()
+    [submissions(), of_turns(), of_units(), of_workspaces(), of_the_platform()].into_iter().flatten().collect()
 }
 
 fn submission(
@@ -241,7 +250,7 @@ fn of_units() -> Vec<Route> {
         },
         Route {
             parameters: FROM,
-            answers: vec![(200, "Events, without end.", Content::Text("text/event-stream"))],
+            answers: vec![(200, "Events, without end unless asked for one.", Content::Text("text/event-stream"))],
             ..plain(
                 Method::GET,
                 "/v1/units/{unit}/events",
@@ -259,6 +268,71 @@ fn of_units() -> Vec<Route> {
             ..plain(Method::POST, "/v1/units/{unit}/stop", post(units::stop), "stopUnit", "End a unit's worker.")
         },
         erase,
+        Route {
+            answers: vec![(200, "The pool.", Content::Json(schema::<pool::Pool>))],
+            errors: vec![Unavailable],
+            ..plain(
+                Method::GET,
+                "/v1/pool",
+                get(pool::get),
+                "pool",
+                "The caller's units that have a worker, and how often turns found one.",
+            )
+        },
+    ]
+}
+
+fn of_workspaces() -> Vec<Route> {
+    let look = |path, handler, id, summary| {
+        let mut route = plain(Method::GET, path, handler, id, summary);
+        route.errors.extend([Conflict, TooMany]);
+        route
+    };
+    let json = |description| vec![(200, description, Content::Json(schema::<InspectAnswer>))];
+    vec![
+        Route {
+            answers: json("What is in it."),
+            ..look(
+                "/v1/workspaces/{id}/files",
+                get(workspaces::files),
+                "listFiles",
+                "What is in a workspace now. A unit's own workspace has the unit's uid as its id.",
+            )
+        },
+        Route {
+            answers: vec![(
+                200,
+                "A file's bytes, at most the first MiB (`Rekindle-Truncated: true`; `Rekindle-Size` is the whole file's); a folder \
+                 or a link, which is not followed, as JSON.",
+                Content::BytesOrJson(schema::<InspectAnswer>),
+            )],
+            ..look(
+                "/v1/workspaces/{id}/files/{*path}",
+                get(workspaces::files),
+                "getFile",
+                "A file or a folder of a workspace, as it is now.",
+            )
+        },
+        Route {
+            parameters: PAGE_OF_COMMITS,
+            answers: json("A page, the newest commit first."),
+            ..look(
+                "/v1/workspaces/{id}/log",
+                get(workspaces::log),
+                "workspaceLog",
+                "Commits of a workspace's present branch, first parents only.",
+            )
+        },
+        Route {
+            parameters: BETWEEN,
+            answers: json("Status and patch of every file that differs."),
+            ..look(
+                "/v1/workspaces/{id}/diff",
+                get(workspaces::diff),
+                "workspaceDiff",
+                "What a commit of a workspace changed, or what differs between two.",
+            )
+        },
     ]
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use contract::{FailReason, Start, TurnId};
 use futures_util::{StreamExt, stream};
 use http::header;
-use ledger::{Entry, Subscription, TurnRecord, TurnStatus};
+use ledger::{Entry, StreamId, Subscription, TurnRecord, TurnStatus};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -50,9 +50,13 @@ impl Head<'_> {
     }
 }
 
-/// Answers with a unit's events, from where the subscription begins, until the reader leaves or the gateway shuts down.
-pub fn of_unit(app: &App, subscription: Subscription) -> Response {
-    respond(Reader::new(app, subscription, None))
+/// Answers with a unit's events, from where the subscription begins, up to a last one; without one until the reader leaves
+/// or the gateway shuts down.
+pub fn of_unit(app: &App, subscription: Subscription, from: StreamId, until: Option<StreamId>) -> Response {
+    let mut reader = Reader::new(app, subscription, None);
+    reader.ended = until.is_some_and(|until| from >= until);
+    reader.until = until;
+    respond(reader)
 }
 
 /// Answers with a turn's events until it is settled.
@@ -79,6 +83,8 @@ struct Reader {
     subscription: Subscription,
     /// Only this turn's, until it is settled.
     turn: Option<TurnId>,
+    /// Only up to this event.
+    until: Option<StreamId>,
     keep_alive: Interval,
     /// What goes out before anything else is read.
     pending: VecDeque<Bytes>,
@@ -96,6 +102,7 @@ impl Reader {
             app: app.clone(),
             subscription,
             turn,
+            until: None,
             keep_alive,
             // Headers go out with the first byte of the body: a reader shall know at once that it is connected.
             pending: VecDeque::from([sse::comment("rekindle")]),
@@ -113,8 +120,9 @@ impl Reader {
             if self.ended {
                 return None;
             }
-            // A turn's stream may go on while the gateway drains; an endless one may not.
-            let over = if self.turn.is_some() { &self.app.ended } else { &self.app.closing };
+            // A stream that has an end may go on to it while the gateway drains; an endless one may not.
+            let has_end = self.turn.is_some() || self.until.is_some();
+            let over = if has_end { &self.app.ended } else { &self.app.closing };
             tokio::select! {
                 biased;
                 () = over.cancelled() => self.end(sse::comment("the gateway shuts down; come back with Last-Event-ID")),
@@ -131,7 +139,12 @@ impl Reader {
 
     async fn entry(&mut self, entry: Option<Entry>) {
         match entry {
-            Some(Entry::Event { id, json }) => self.event(&id.to_string(), &json).await,
+            // What came later was not asked for: the last event was trimmed meanwhile.
+            Some(Entry::Event { id, .. }) if self.until.is_some_and(|until| id > until) => self.ended = true,
+            Some(Entry::Event { id, json }) => {
+                self.event(&id.to_string(), &json).await;
+                self.ended |= self.until == Some(id);
+            }
             Some(Entry::Gap { from }) => {
                 let data = json!({ "type": "gap", "from": from.to_string() });
                 self.pending.push_back(sse::event(None, "gap", &data.to_string()));

@@ -50,6 +50,10 @@ pub async fn answer(app: &App, caller: &Caller, headers: &HeaderMap, submission:
             let detail = "too many turns wait in this unit; try again when some are done";
             return Err(Failure::new(ErrorCode::TooMany, detail).retry_after(retry_after));
         }
+        Submitted::OwnerQueueFull { retry_after } => {
+            let detail = "too many turns wait in this owner's units; try again when some are done";
+            return Err(Failure::new(ErrorCode::TooMany, detail).retry_after(retry_after));
+        }
         Submitted::Erasing => {
             let detail = "the unit is being erased; try again when it is gone";
             return Err(Failure::new(ErrorCode::Conflict, detail).retry_after(Duration::from_secs(1)));

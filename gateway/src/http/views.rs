@@ -35,7 +35,7 @@ pub struct UnitView {
     pub turn: Option<TurnId>,
     /// How many turns wait.
     pub waiting: u64,
-    /// What a cold unit waits for, e.g. `workspace demo`.
+    /// What a cold unit waits for: `workspace <id>`, `owner cap`, `total cap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// When its first turn came (RFC 3339).
@@ -120,9 +120,12 @@ pub struct TurnView {
     /// When it was settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<String>,
-    /// What it waits for.
+    /// What it waits for: `unit busy`, `workspace <id>`, `owner cap`, `total cap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queued_reason: Option<String>,
+    /// How many were before it in that line when it was told so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_position: Option<u64>,
     /// Whether somebody cancelled it.
     pub cancelled: bool,
     /// Why it failed.
@@ -165,6 +168,7 @@ impl From<TurnRecord> for TurnView {
             taken_at: turn.taken_ms.and_then(time),
             settled_at: turn.settled_ms.and_then(time),
             queued_reason: turn.queued_reason,
+            queued_position: turn.queued_position,
             cancelled: turn.cancelled,
             reason: turn.reason.map(contract::FailReason::as_str),
             detail: turn.detail.or_else(|| text(take("detail"))),
@@ -182,7 +186,7 @@ impl From<TurnRecord> for TurnView {
     }
 }
 
-fn time(ms: u64) -> Option<String> {
+pub(super) fn time(ms: u64) -> Option<String> {
     let at = Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
     Some(at.to_string())
 }

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::metrics::Deliveries;
 use crate::tokens::DispatchTokens;
 
 pub use links::{CONNECTIONS_PER_GENERATION, Control, Links};
@@ -49,6 +50,8 @@ pub struct WorkerPort {
     pub limits: settings::Limits,
     /// How long model streams may go on after `serve` is told to end.
     pub drain: Duration,
+    /// Counts what is handed over.
+    pub deliveries: Deliveries,
 }
 
 impl WorkerPort {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Links, Listener, WorkerPort};
 use crate::broker::Broker;
+use crate::metrics::Deliveries;
 use crate::tokens::DispatchTokens;
 
 /// Longest wait of a test for anything.
@@ -135,6 +136,7 @@ impl World {
             broker: Arc::new(Broker::new(&settings::Broker::default()).unwrap()),
             limits: settings::Limits::default(),
             drain: Duration::from_millis(100),
+            deliveries: Deliveries::default(),
         };
         let address = format!("unix://{}", folder.path().join("worker.sock").display());
         let listener = Listener::bind(&address).await.unwrap();

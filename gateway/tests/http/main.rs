@@ -1,8 +1,10 @@
 //! The HTTP edge against a real, private `redis-server`; one module for each concern.
 
 mod answers;
+mod pool;
 mod refusals;
 mod serving;
 mod starts;
 mod tenancy;
+mod workspaces;
 mod world;

@@ -95,6 +95,8 @@ pub async fn world_with(change: impl FnOnce(&mut Settings)) -> World {
     let redis = redis_server(folder.path(), &socket);
     let mut config = Config::new(format!("redis+unix://{}", socket.display()), ulid::Ulid::new().to_string());
     config.queued_turns_per_unit = settings.limits.queued_turns_per_unit;
+    config.queued_turns_per_owner = settings.limits.queued_turns_per_owner;
+    config.live_per_owner = settings.limits.live_per_owner;
     let ledger = connect(config).await;
     let fanout = ledger.fanout();
     let stop = CancellationToken::new();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use contract::{Generation, StopReason, UnitId, WorkloadId, WorkloadStatus};
 use ledger::{DrainJob, Exit, Ledger, LedgerError};
 use runtimes::{RuntimeClient, RuntimeError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -44,7 +44,7 @@ pub struct Drains {
     ledger: Ledger,
     runtime: RuntimeClient,
     lease: Duration,
-    most: usize,
+    places: Arc<Semaphore>,
     board: Board,
     wake: Arc<Notify>,
     reaps: JoinSet<(UnitId, Generation, Result<(), Left>)>,
@@ -52,18 +52,23 @@ pub struct Drains {
 }
 
 impl Drains {
-    /// None under way. `wake` is notified when a place is free again.
+    /// None under way. `places` are those of all reaps together; `wake` is notified when one is free again.
     pub fn new(
         ledger: Ledger,
         runtime: RuntimeClient,
         grace: Duration,
-        most: usize,
+        places: Arc<Semaphore>,
         board: Board,
         wake: Arc<Notify>,
     ) -> Self {
         let lease = grace + BESIDES_GRACE;
         let (reaps, under_way) = (JoinSet::new(), HashSet::new());
-        Self { ledger, runtime, lease, most, board, wake, reaps, under_way }
+        Self { ledger, runtime, lease, places, board, wake, reaps, under_way }
+    }
+
+    /// What a reap may take.
+    pub fn lease(&self) -> Duration {
+        self.lease
     }
 
     /// Collects what ended and picks as many jobs as there are places.
@@ -73,16 +78,17 @@ impl Drains {
         while let Some(ended) = self.reaps.try_join_next() {
             self.ended(ended, &mut counts);
         }
-        let places = self.most - self.reaps.len().min(self.most);
-        let picked = match places {
+        // Had before a job is picked: one that is picked and cannot begin would wait for the end of its lease.
+        let places: Vec<_> = std::iter::from_fn(|| self.places.clone().try_acquire_owned().ok()).collect();
+        let picked = match places.len() {
             0 => Ok(Vec::new()),
-            places => self.ledger.pick_drains(self.lease, places).await,
+            free => self.ledger.pick_drains(self.lease, free).await,
         };
         match picked {
             Ok(jobs) => {
-                for job in jobs {
+                for (job, place) in jobs.into_iter().zip(places) {
                     counts.seen += 1;
-                    self.begin(job);
+                    self.begin(job, place);
                 }
                 self.board.activated(NAME, began.elapsed(), Ok(counts));
             }
@@ -90,7 +96,7 @@ impl Drains {
         }
     }
 
-    fn begin(&mut self, job: DrainJob) {
+    fn begin(&mut self, job: DrainJob, place: OwnedSemaphorePermit) {
         let key = (job.uid.clone(), job.generation);
         // Its lease ran out while it is still being ended here.
         if !self.under_way.insert(key) {
@@ -102,6 +108,7 @@ impl Drains {
                 Ok(reaped) => reaped,
                 Err(_) => Err(Left::TooLong),
             };
+            drop(place);
             wake.notify_one();
             (job.uid, job.generation, reaped)
         });

@@ -3,6 +3,11 @@
 
 pub mod cancel;
 pub mod drain;
+pub mod erasures;
 pub mod idle;
+pub mod leases;
+pub mod leftovers;
 pub mod lifetime;
+pub mod orphans;
 pub mod start_timeout;
+pub mod turn_timeout;

@@ -73,6 +73,15 @@ impl Redis {
         timeout(SOON, answers).await.expect("redis-server answers");
     }
 
+    /// Everything in it is lost.
+    pub async fn flush(&self) {
+        let mut stream = UnixStream::connect(self.folder.join("redis.sock")).await.unwrap();
+        stream.write_all(b"FLUSHALL\r\n").await.unwrap();
+        let mut answer = [0; 3];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"+OK");
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -95,12 +104,18 @@ pub struct World {
     pub redis: Redis,
     pub runtime: Runtime,
     pub ledger: Ledger,
+    /// Of the turns that are submitted from now on.
+    pub timeout_sec: u64,
     settings: Settings,
     folder: tempfile::TempDir,
 }
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut settings::Reaper)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let redis = Redis::start(folder.path()).await;
         let runtime = Runtime::start(&folder.path().join("runtime.sock"));
@@ -111,10 +126,12 @@ impl World {
         settings.runtime.stop_grace_sec = 0;
         settings.reaper.period_ms = 20;
         settings.reaper.most_at_once = MOST_AT_ONCE;
+        change(&mut settings.reaper);
         std::fs::write(&settings.runtime.token_file, "secret").unwrap();
-        let config = Config::new(settings.redis.url.clone(), "01JZ3Y7QK8W9V6X5T4S3R2Q1P0");
+        let mut config = Config::new(settings.redis.url.clone(), "01JZ3Y7QK8W9V6X5T4S3R2Q1P0");
+        config.turn_margin = Duration::from_millis(50);
         let ledger = Ledger::connect(config).await.unwrap();
-        Self { redis, runtime, ledger, settings, folder }
+        Self { redis, runtime, ledger, timeout_sec: 60, settings, folder }
     }
 
     /// A unit whose first turn waits for its start.
@@ -161,7 +178,7 @@ impl World {
                 principal,
             },
             policy,
-            timeout_sec: 60,
+            timeout_sec: self.timeout_sec,
             traceparent: None,
             idempotency: None,
             owner,
@@ -175,6 +192,7 @@ impl World {
 
     async fn taken(&self, name: &str, policy: Policy) -> (UnitId, Generation, TurnId) {
         let (uid, generation) = self.submit(name, policy).await;
+        self.runtime.has_workload(&format!("{uid}-{generation}"), "running", None);
         let ready = self.ledger.ready(&uid, generation, Some("nonce"), 1).await.unwrap();
         assert!(!matches!(ready, Ready::Over), "{ready:?}");
         match self.ledger.take(&uid, generation, 1).await.unwrap() {
@@ -260,6 +278,10 @@ impl Running {
         self.stop.cancel();
         timeout(SOON, self.task).await.unwrap().unwrap();
         self.board.tasks()
+    }
+
+    pub fn activations(&self, task: &str) -> u64 {
+        self.board.tasks().get(task).map_or(0, |status| status.activations)
     }
 
     pub async fn board_says(&self, task: &str, says: impl Fn(&TaskStatus) -> bool) {

@@ -79,6 +79,8 @@ codes! {
     TurnFailed = "turn-failed", 502, "The turn failed";
     /// Redis, the runtime or what is behind it does not answer.
     Unavailable = "unavailable", 503, "A part of the platform does not answer";
+    /// The disk on which workspaces lie is nearly full: nothing starts until there is room.
+    NoRoom = "no-room", 507, "No room to start a workload";
     /// The wait was over before the turn; its URL says what became of it.
     StillRunning = "still-running", 504, "The turn still runs";
 }

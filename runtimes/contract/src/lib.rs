@@ -6,7 +6,9 @@
 mod error;
 mod event;
 mod id;
+mod inspect;
 mod parse;
+mod path;
 mod runtime;
 mod schema;
 mod stop;
@@ -16,18 +18,19 @@ mod unit;
 
 pub use error::{ErrorCode, Problem, Source};
 pub use event::{EventBody, Start, UnitEvent, Usage};
-pub use id::{
-    Generation, IdError, Owner, TurnId, UnitId, UnitName, WorkloadId, WorkspaceId, is_uid_shaped,
+pub use id::{Generation, IdError, Owner, TurnId, UnitId, UnitName, WorkloadId, WorkspaceId, is_uid_shaped};
+pub use inspect::{
+    EntryKind, FileDiff, FileStatus, FolderEntry, InspectAnswer, InspectOutcome, InspectRefusal, InspectRequest,
+    LogCommit, Look,
 };
 pub use parse::{ParseError, parse, parse_value};
-pub use runtime::{
-    Backend, Mount, Resources, RuntimeEvent, UnitRef, WorkloadSpec, WorkloadState, WorkloadStatus,
-};
+pub use path::{CommitSha, WorkspacePath};
+pub use runtime::{Backend, Mount, Resources, RuntimeEvent, UnitRef, WorkloadSpec, WorkloadState, WorkloadStatus};
 pub use schema::{EXAMPLES, Example, schemas};
 pub use stop::StopReason;
 pub use token::{DISPATCH_AUDIENCE, DispatchClaims};
 pub use turn::{FailReason, InEntry, Tell, TurnMessage};
 pub use unit::{
-    Context, ContextKind, Dispatch, Entrypoint, Identity, InvokeBody, Launcher, Meeting, Mode,
-    Options, Principal, Ref, SessionRef, StartWith, Trigger, WorkspaceAt,
+    Context, ContextKind, Dispatch, Entrypoint, Identity, InvokeBody, Launcher, Meeting, Mode, Options, Principal, Ref,
+    SessionRef, StartWith, Trigger, WorkspaceAt,
 };

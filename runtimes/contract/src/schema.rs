@@ -4,6 +4,7 @@ use schemars::{Schema, schema_for};
 use serde_json::Value;
 
 use crate::event::UnitEvent;
+use crate::inspect::{InspectAnswer, InspectOutcome, InspectRequest};
 use crate::parse::{ParseError, parse};
 use crate::runtime::{RuntimeEvent, WorkloadSpec, WorkloadStatus};
 use crate::token::DispatchClaims;
@@ -18,6 +19,9 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("runtime.v1.workload-spec", schema_for!(WorkloadSpec)),
         ("runtime.v1.workload-status", schema_for!(WorkloadStatus)),
         ("runtime.v1.event", schema_for!(RuntimeEvent)),
+        ("runtime.v1.inspect-request", schema_for!(InspectRequest)),
+        ("runtime.v1.inspect-answer", schema_for!(InspectAnswer)),
+        ("inspect-outcome", schema_for!(InspectOutcome)),
         ("unit.in", schema_for!(InEntry)),
         ("unit.event", schema_for!(UnitEvent)),
         ("dispatch-token", schema_for!(DispatchClaims)),
@@ -44,9 +48,7 @@ impl Example {
     }
 }
 
-fn through<T: serde::de::DeserializeOwned + serde::Serialize>(
-    text: &[u8],
-) -> Result<Value, ParseError> {
+fn through<T: serde::de::DeserializeOwned + serde::Serialize>(text: &[u8]) -> Result<Value, ParseError> {
     let document: T = parse(text)?;
     serde_json::to_value(document).map_err(|e| ParseError::Malformed(e.to_string()))
 }
@@ -70,6 +72,15 @@ examples! {
     "workload-status-running.json": WorkloadStatus,
     "workload-status-oom.json": WorkloadStatus,
     "runtime-event.json": RuntimeEvent,
+    "inspect-files.json": InspectRequest,
+    "inspect-log.json": InspectRequest,
+    "inspect-diff.json": InspectRequest,
+    "inspect-answer-folder.json": InspectAnswer,
+    "inspect-answer-file.json": InspectAnswer,
+    "inspect-answer-link.json": InspectAnswer,
+    "inspect-answer-log.json": InspectAnswer,
+    "inspect-answer-diff.json": InspectAnswer,
+    "inspect-outcome-refused.json": InspectOutcome,
     "in-message.json": InEntry,
     "in-cancel.json": InEntry,
     "in-stop.json": InEntry,
@@ -100,9 +111,7 @@ mod tests {
     #[test]
     fn every_example_survives_its_type_unchanged() {
         for example in EXAMPLES {
-            let written = example
-                .reparse()
-                .unwrap_or_else(|e| panic!("{}: {e}", example.name));
+            let written = example.reparse().unwrap_or_else(|e| panic!("{}: {e}", example.name));
             let read: Value = serde_json::from_str(example.text).unwrap();
             assert_eq!(written, read, "{}", example.name);
         }
@@ -113,10 +122,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(
-                EXAMPLES.iter().any(|e| e.name == name),
-                "{name} is checked by nothing"
-            );
+            assert!(EXAMPLES.iter().any(|e| e.name == name), "{name} is checked by nothing");
         }
     }
 
@@ -124,11 +130,7 @@ mod tests {
     fn no_event_example_is_of_an_unknown_type() {
         for example in EXAMPLES.iter().filter(|e| e.name.starts_with("event-")) {
             let event: UnitEvent = parse(example.text.as_bytes()).unwrap();
-            assert!(
-                !matches!(event.body, crate::event::EventBody::Unknown(_)),
-                "{}",
-                example.name
-            );
+            assert!(!matches!(event.body, crate::event::EventBody::Unknown(_)), "{}", example.name);
             assert_eq!(format!("event-{}.json", event.body.name()), example.name);
         }
     }
@@ -145,10 +147,7 @@ mod tests {
                 std::fs::write(&path, &text).unwrap();
             }
             let stored = std::fs::read_to_string(&path).unwrap_or_default();
-            assert_eq!(
-                stored, text,
-                "{name}: run UPDATE_SCHEMAS=1 cargo test -p contract"
-            );
+            assert_eq!(stored, text, "{name}: run UPDATE_SCHEMAS=1 cargo test -p contract");
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::RuntimeConfig;
 use crate::generation::GenerationDir;
+use crate::inspect::{Inspection, Printed};
 use crate::store::Store;
 use docker::DockerBackend;
 use process::ProcessBackend;
@@ -183,6 +184,32 @@ impl Backend {
         match self {
             Self::Docker(b) => b.list().await,
             // Processes have no registry but the folders.
+            Self::Process(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Runs a look into a workspace to its end. Whatever becomes of it, [`Backend::end_inspect`] comes after.
+    pub async fn inspect(&self, inspection: &Inspection) -> Result<Printed, BackendError> {
+        match self {
+            Self::Docker(b) => b.inspect(inspection).await,
+            Self::Process(b) => b.inspect(inspection).await,
+        }
+    }
+
+    /// Kills a look if it runs, and leaves nothing of it. One that is not there is no error.
+    pub async fn end_inspect(&self, name: &str) -> Result<(), BackendError> {
+        match self {
+            Self::Docker(b) => b.end_inspect(name).await,
+            // It was killed when nobody waited for it any more.
+            Self::Process(_) => Ok(()),
+        }
+    }
+
+    /// Names of the looks of this deployment that the substrate knows.
+    pub async fn inspects(&self) -> Result<Vec<String>, BackendError> {
+        match self {
+            Self::Docker(b) => b.inspects().await,
+            // They die with the runtime that started them.
             Self::Process(_) => Ok(Vec::new()),
         }
     }

@@ -55,6 +55,7 @@ impl Bench {
             worker_port: WorkerPort::Unix(dir.path().join("worker.sock")),
             worker_uid: 10_001,
             stop_grace: Duration::from_secs(20),
+            min_free_mb: 1,
             docker_host: None,
             bwrap: (substrate == Substrate::Bubblewrap).then(|| "bwrap".into()),
             profiles: BTreeMap::from([("default".into(), profile)]),

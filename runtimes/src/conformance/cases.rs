@@ -134,9 +134,16 @@ pub async fn destroy_leaves_nothing(substrate: Substrate) {
     assert!(matches!(bench.runtime.get(&id).await, Err(RuntimeError::NotFound)));
     // Once more, and one that never was.
     bench.runtime.destroy(&id).await.unwrap();
-    let never = bench.spec("sleep").workload_id;
-    bench.runtime.destroy(&never).await.unwrap();
+    let alive = bench.running("sleep").await;
+    let never = bench.spec("sleep");
+    bench.runtime.destroy(&never.workload_id).await.unwrap();
     assert!(bench.state().is_dir());
+    // Whoever hears that it is gone gives its workspaces on: no lower one is left, and its own start, which was on its way,
+    // comes to nothing.
+    assert_eq!(bench.left(&alive).await, Vec::<String>::new());
+    let highest = never.workload_id.generation;
+    let late = bench.runtime.start(never).await;
+    assert!(matches!(late, Err(RuntimeError::Stale { highest: h }) if h == highest), "{late:?}");
     bench.clean().await;
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -98,7 +99,42 @@ static void eat_memory(void) {
     }
 }
 
-int main(void) {
+/* `guest inspect <workspace>`: what to do is in the place of the path, what came of it is told in the answer's. */
+static int inspect(const char *workspace) {
+    const char *look = getenv("REKINDLE_INSPECT");
+    char text[4096] = "", path[4096];
+    if (!look) return 9;
+    if (strstr(look, "\"sleep")) sleep_for_ever();
+    if (strstr(look, "\"flood"))
+        for (;;)
+            if (write(1, path, sizeof path) < 0) return 1;
+    if (strstr(look, "\"fail")) {
+        fputs("it went wrong here\n", stderr);
+        return 7;
+    }
+    if (strstr(look, "\"absent")) {
+        puts("{\"refused\":{\"reason\":\"absent\",\"detail\":\"no\"}}");
+        return 0;
+    }
+    if (strstr(look, "\"environment")) {
+        for (char **entry = environ; *entry; entry++) strncat(text, *entry, strcspn(*entry, "=")), strcat(text, " ");
+    } else if (strstr(look, "\"network")) {
+        struct if_nameindex *all = if_nameindex();
+        for (struct if_nameindex *one = all; one && one->if_name; one++) strncat(strcat(text, one->if_name), " ", 2);
+    } else {
+        struct stat seen;
+        snprintf(path, sizeof path, "%s/note", workspace);
+        strcat(text, stat(path, &seen) ? strerror(errno) : "seen");
+        snprintf(path, sizeof path, "%s/new", workspace);
+        strcat(text, ", ");
+        strcat(text, open(path, O_WRONLY | O_CREAT, 0644) < 0 ? strerror(errno) : "written");
+    }
+    printf("{\"answer\":{\"kind\":\"folder\",\"path\":\"%s\",\"entries\":[],\"truncated\":false}}", text);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc == 3 && !strcmp(argv[1], "inspect")) return inspect(argv[2]);
     const char *script = getenv("SCRIPT");
     if (!script) script = "";
     if (!strcmp(script, "exit0")) return 0;

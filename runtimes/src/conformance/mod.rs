@@ -6,7 +6,9 @@ mod cases;
 mod faults;
 mod http;
 mod images;
+mod inspect;
 mod mounts;
+mod room;
 
 macro_rules! suite {
     ($($module:ident :: $case:ident;)*) => {
@@ -53,4 +55,9 @@ suite! {
     callbacks::every_transition_is_told_in_order;
     callbacks::what_was_not_delivered_is_delivered_after_a_restart;
     http::the_client_sees_what_happens;
+    inspect::it_sees_one_workspace_read_only_and_nothing_else;
+    inspect::it_ends_at_its_deadline_or_when_it_says_too_much;
+    inspect::what_it_cannot_see_is_told;
+    inspect::more_than_some_wait;
+    inspect::nothing_is_left_when_the_runtime_ends;
 }

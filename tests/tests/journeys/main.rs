@@ -1,20 +1,29 @@
 //! The journeys: whole deployments of real processes, used as a person would.
 
+mod chaos;
 mod claude_cli;
+mod crash_points;
 mod docs;
 mod first_call;
 mod foreign;
+mod full_redis;
 mod harness;
 mod house;
 mod images;
 mod input;
+mod inspect;
 mod moves;
+mod orphans;
 mod outages;
+mod race;
 mod readers;
 mod restarts;
+mod rolling;
+mod room;
 mod runners;
 mod secrets;
 mod support;
 mod tour;
 mod up;
 mod workspaces;
+mod zombies;

@@ -13,11 +13,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +59,10 @@ pub struct Relay {
 
 #[derive(Debug)]
 struct Shared {
-    worker_port: WorkerPort,
+    /// At least one, and none is [`WorkerPort::Several`].
+    worker_ports: Vec<WorkerPort>,
+    /// Which of them answered last: a generation's connections stay together.
+    answered: AtomicUsize,
     redis_preamble: String,
     http_preamble: String,
     connect_timeout: Duration,
@@ -88,8 +92,13 @@ impl Relay {
         if redis_preamble.len() > PREAMBLE_MAX_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the dispatch token is too long for a preamble"));
         }
+        let worker_ports = match worker_port {
+            WorkerPort::Several(ports) => ports,
+            one => vec![one],
+        };
         let shared = Shared {
-            worker_port,
+            worker_ports,
+            answered: AtomicUsize::new(0),
             redis_preamble,
             http_preamble,
             connect_timeout: limits.connect_timeout,
@@ -162,26 +171,52 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Failing means closing the client's connection, which dropping it does: the client retries with back-off.
 async fn serve(shared: Arc<Shared>, client: UnixStream, kind: Kind, _permit: OwnedSemaphorePermit) {
-    let carried = match &shared.worker_port {
-        WorkerPort::Unix(path) => match shared.connect(UnixStream::connect(path)).await {
-            Ok(gateway) => shared.carry(client, gateway, kind).await,
-            Err(error) => Err(error),
-        },
-        WorkerPort::Tcp(address) => match shared.connect(tokio::net::TcpStream::connect(address)).await {
-            // A RESP command is small and waits for its answer: Nagle would add a delayed ACK to each.
-            Ok(gateway) => match gateway.set_nodelay(true) {
-                Ok(()) => shared.carry(client, gateway, kind).await,
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        },
+    let carried = match shared.reach().await {
+        Ok(Gateway::Unix(gateway)) => shared.carry(client, gateway, kind).await,
+        Ok(Gateway::Tcp(gateway)) => shared.carry(client, gateway, kind).await,
+        Err(error) => Err(error),
     };
     if let Err(error) = carried {
         debug!(%error, ?kind, "a sandbox's connection ended");
     }
 }
 
+/// A connection to a worker port.
+enum Gateway {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
 impl Shared {
+    /// Connects to the gateway that answered last, or else to the next one that does.
+    async fn reach(&self) -> io::Result<Gateway> {
+        let (first, all) = (self.answered.load(Ordering::Relaxed), self.worker_ports.len());
+        let mut last = io::Error::from(io::ErrorKind::NotConnected);
+        for index in (first..first + all).map(|i| i % all) {
+            match self.reach_one(&self.worker_ports[index]).await {
+                Ok(gateway) => {
+                    self.answered.store(index, Ordering::Relaxed);
+                    return Ok(gateway);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn reach_one(&self, port: &WorkerPort) -> io::Result<Gateway> {
+        match port {
+            WorkerPort::Unix(path) => Ok(Gateway::Unix(self.connect(UnixStream::connect(path)).await?)),
+            WorkerPort::Tcp(address) => {
+                let gateway = self.connect(TcpStream::connect(address)).await?;
+                // A RESP command is small and waits for its answer: Nagle would add a delayed ACK to each.
+                gateway.set_nodelay(true)?;
+                Ok(Gateway::Tcp(gateway))
+            }
+            WorkerPort::Several(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     async fn connect<S>(&self, connecting: impl Future<Output = io::Result<S>>) -> io::Result<S> {
         tokio::time::timeout(self.connect_timeout, connecting)
             .await

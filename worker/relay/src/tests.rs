@@ -40,6 +40,35 @@ fn unix_port(dir: &Path) -> WorkerPort {
     WorkerPort::Unix(dir.join("worker.sock"))
 }
 
+async fn one_line(listener: &UnixListener) -> String {
+    let (server, _) = timeout(SOON, listener.accept()).await.unwrap().unwrap();
+    let mut line = String::new();
+    timeout(SOON, BufReader::new(server).read_line(&mut line)).await.unwrap().unwrap();
+    line
+}
+
+#[tokio::test]
+async fn the_gateway_that_answered_last_is_asked_first_and_the_next_when_it_is_gone() {
+    let both = |dir: &Path| {
+        let text = format!("unix://{0}/first.sock unix://{0}/second.sock", dir.display());
+        let ports = WorkerPort::parse(&text).unwrap();
+        assert_eq!(ports.to_string(), text);
+        ports
+    };
+    let relay = Running::start(both, Limits::default());
+    let second = UnixListener::bind(relay.dir.path().join("second.sock")).unwrap();
+    drop(relay.connect(REDIS_SOCK).await);
+    assert_eq!(one_line(&second).await, "REKINDLE/1 redis tok.en\n");
+    // The first is there now, and yet the generation stays where it is.
+    let first = UnixListener::bind(relay.dir.path().join("first.sock")).unwrap();
+    drop(relay.connect(GATEWAY_SOCK).await);
+    assert_eq!(one_line(&second).await, "REKINDLE/1 http tok.en\n");
+    drop(second);
+    drop(relay.connect(REDIS_SOCK).await);
+    assert_eq!(one_line(&first).await, "REKINDLE/1 redis tok.en\n");
+    relay.end().await;
+}
+
 async fn read_all(mut stream: impl AsyncRead + Unpin) -> String {
     let mut text = String::new();
     timeout(SOON, stream.read_to_string(&mut text)).await.unwrap().unwrap();

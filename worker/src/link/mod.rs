@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::settings::Settings;
@@ -57,6 +57,8 @@ pub struct Running<R, W> {
     pub events: Events,
     /// Reads until the link is over.
     pub reader: R,
+    /// Makes the reading connection anew, and with it its buffers.
+    pub renew: Arc<Notify>,
     /// Writes until the link is over.
     pub writer: W,
 }
@@ -91,10 +93,13 @@ impl Link {
         let (delivered, deliveries) = mpsc::channel(16);
         let (events, queued) = writer::channel();
         let again = delivered.clone();
+        let renew = Arc::new(Notify::new());
+        let (address, nonce) = (Arc::clone(&self.address), Arc::clone(&self.nonce));
         Running {
             deliveries,
             events,
-            reader: reader::read(Arc::clone(&self.address), Arc::clone(&self.nonce), self.first, delivered),
+            reader: reader::read(address, nonce, self.first, delivered, Arc::clone(&renew)),
+            renew,
             writer: writer::write(self.address, self.nonce, queued, again),
         }
     }

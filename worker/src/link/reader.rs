@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use contract::{InEntry, TurnId, TurnMessage};
 use redis::{Cmd, Value};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::connection::{Connection, Failed, Verdict, told, verdict};
 use super::{Address, Backoff, LinkEnd};
+use crate::memory;
 
 /// How long one read waits at the gateway.
 const BLOCK: Duration = Duration::from_secs(20);
@@ -41,12 +42,20 @@ pub(super) async fn read(
     nonce: Arc<str>,
     first: Connection,
     delivered: mpsc::Sender<Delivery>,
+    renew: Arc<Notify>,
 ) -> LinkEnd {
     let mut backoff = Backoff::new(address.orphan_after);
     let mut connection = Some(first);
     loop {
         let lost = match &mut connection {
-            Some(open) => match next(open, &address).await {
+            Some(open) => match tokio::select! {
+                entry = next(open, &address) => entry,
+                () = renew.notified() => {
+                    // An entry that is on its way is given again to the next read.
+                    connection = None;
+                    continue;
+                }
+            } {
                 Ok(entry) => {
                     backoff.reached();
                     if let Some(delivery) = entry.and_then(|json| parse(&json)) {
@@ -60,6 +69,7 @@ pub(super) async fn read(
             None => match Connection::authorised(&address, &nonce).await {
                 Ok(open) => {
                     connection = Some(open);
+                    memory::trim();
                     continue;
                 }
                 Err(failed) => failed,

@@ -68,11 +68,22 @@ pub(super) struct Exit {
     pub error: Option<String>,
 }
 
-/// Temporary file, fsync, rename: whoever reads it reads all of it.
+/// Temporary file, rename: whoever reads it reads all of it, or nothing after a loss of power.
 pub(super) fn write(dir: &Path, name: &str, what: &impl Serialize) -> anyhow::Result<()> {
+    put(dir, name, what, false)
+}
+
+/// As [`write`], and all of it after a loss of power, too.
+pub(super) fn write_durably(dir: &Path, name: &str, what: &impl Serialize) -> anyhow::Result<()> {
+    put(dir, name, what, true)
+}
+
+fn put(dir: &Path, name: &str, what: &impl Serialize, durable: bool) -> anyhow::Result<()> {
     let temporary = dir.join(format!(".{name}.new"));
     let mut file = File::create(&temporary).with_context(|| format!("write {}", temporary.display()))?;
     file.write_all(&serde_json::to_vec(what)?)?;
-    file.sync_all()?;
+    if durable {
+        file.sync_all()?;
+    }
     fs::rename(&temporary, dir.join(name)).with_context(|| format!("write {name} in {}", dir.display()))
 }

@@ -1,16 +1,18 @@
 //! Starting the program, and waiting for its end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, getpid, getppid};
 
-use super::files::{LOG, Launch};
+use super::files::Launch;
+use super::log::{self, Log};
 
 /// Leaves the runtime: own session, nothing of its standard streams, own cgroup.
 pub(super) fn detach(dir: &Path, launch: &Launch) -> anyhow::Result<()> {
@@ -19,7 +21,7 @@ pub(super) fn detach(dir: &Path, launch: &Launch) -> anyhow::Result<()> {
         anyhow::bail!("the shim must not be started as the leader of a process group");
     }
     let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
-    let log = log(dir)?;
+    let log = log::file(dir).context("open the log")?;
     for (fd, becomes) in [(&null, 0), (&null, 1), (&log, 2)] {
         // SAFETY: both are open descriptors, and the standard streams are used by nobody else in this single thread.
         if unsafe { libc::dup2(fd.as_raw_fd(), becomes) } < 0 {
@@ -31,10 +33,6 @@ pub(super) fn detach(dir: &Path, launch: &Launch) -> anyhow::Result<()> {
         std::fs::write(&procs, getpid().to_string()).with_context(|| format!("enter {}", procs.display()))?;
     }
     Ok(())
-}
-
-fn log(dir: &Path) -> anyhow::Result<File> {
-    OpenOptions::new().create(true).append(true).open(dir.join(LOG)).context("open the log")
 }
 
 /// How a program ended.
@@ -59,12 +57,12 @@ pub(super) struct Started {
 }
 
 /// Starts the program with its own uid, gid and environment, and no more.
-pub(super) fn start(dir: &Path, launch: &Launch) -> anyhow::Result<Started> {
+/// What it prints goes to `output`.
+pub(super) fn start(launch: &Launch, output: OwnedFd) -> anyhow::Result<Started> {
     let (program, args) = launch.argv.split_first().context("argv is empty")?;
-    let log = log(dir)?;
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(&launch.env).stdin(Stdio::null());
-    command.stdout(log.try_clone()?).stderr(log);
+    command.stdout(output.try_clone()?).stderr(output);
     if let Some(cwd) = &launch.cwd {
         command.current_dir(cwd);
     }
@@ -112,29 +110,54 @@ impl Started {
 
 /// The signals that the shim waits for, instead of being interrupted by them.
 #[derive(Debug)]
-pub(super) struct Signals(());
+pub(super) struct Signals(OwnedFd);
 
 const WAITED: [Signal; 4] = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP];
 
 impl Signals {
     pub fn block() -> io::Result<Self> {
-        set_mask(libc::SIG_BLOCK, &WAITED).map(|_| Self(()))
+        set_mask(libc::SIG_BLOCK, &WAITED)?;
+        let set = set_of(&WAITED);
+        // SAFETY: the set is initialised; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it is open, new, and nobody else's.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Waits for the next one.
-    pub fn wait(&self) -> io::Result<Signal> {
-        let set = set_of(&WAITED);
+    /// Waits for the next one, and copies what is printed meanwhile.
+    pub fn wait(&self, log: &mut Log) -> io::Result<Signal> {
         loop {
-            // SAFETY: the set is initialised; the information about the signal is not asked for.
-            let signal = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
-            if signal >= 0 {
-                if let Some(&signal) = WAITED.iter().find(|known| known.as_raw() == signal) {
-                    return Ok(signal);
-                }
-            } else if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                return Err(io::Error::last_os_error());
+            let mut fds = vec![PollFd::new(&self.0, PollFlags::IN)];
+            let output = log.waits_for();
+            fds.extend(output.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            match poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                polled => polled?,
+            };
+            let printed = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+            if printed {
+                log.copy();
+            }
+            // One that prints without end does not keep a signal waiting.
+            if let Some(signal) = self.next()? {
+                return Ok(signal);
             }
         }
+    }
+
+    fn next(&self) -> io::Result<Option<Signal>> {
+        let mut news = [0; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(self.0.as_fd(), &mut news) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
+            // The kernel gives whole ones only (signalfd(2)).
+            read => read?,
+        };
+        // Its first field is the signal's number.
+        let number = u32::from_ne_bytes([news[0], news[1], news[2], news[3]]);
+        Ok(WAITED.iter().find(|known| known.as_raw().cast_unsigned() == number).copied())
     }
 }
 

@@ -27,6 +27,10 @@ pub enum Answer {
 /// A unit's folders, which outlive its workers.
 pub struct Unit {
     pub dir: TempDir,
+    /// The workers' program.
+    pub program: PathBuf,
+    /// Names of the `rw` workspaces, which are folders; `workspace` is the primary one.
+    pub workspaces: Vec<&'static str>,
 }
 
 impl Unit {
@@ -35,7 +39,7 @@ impl Unit {
         for sub in ["workspace", "home"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
-        Self { dir }
+        Self { dir, program: env!("CARGO_BIN_EXE_rekindle-worker").into(), workspaces: vec!["workspace"] }
     }
 
     pub fn path(&self, below: &str) -> PathBuf {
@@ -43,9 +47,13 @@ impl Unit {
     }
 
     pub fn git(&self, args: &[&str]) -> String {
+        self.git_in("workspace", args)
+    }
+
+    pub fn git_in(&self, workspace: &str, args: &[&str]) -> String {
         let output = Command::new("git")
             .arg("-C")
-            .arg(self.path("workspace"))
+            .arg(self.path(workspace))
             .args(["-c", "safe.directory=*"])
             .args(args)
             .env_clear()
@@ -87,10 +95,13 @@ impl Worker {
         let (answers, to_send) = mpsc::channel(16);
         let (seen, events) = mpsc::channel(10_000);
         let gateway = tokio::spawn(serve(listener, Arc::new(Mutex::new(to_send)), seen));
-        let binary = env!("CARGO_BIN_EXE_rekindle-worker");
         let mut argv: Vec<&str> = around.to_vec();
-        argv.push(binary);
-        let workspaces = json!([{"id": "notes", "mode": "rw", "path": unit.path("workspace")}]);
+        argv.push(unit.program.to_str().unwrap());
+        let mount = |name: &&'static str| {
+            let id = if *name == "workspace" { "notes" } else { name };
+            json!({"id": id, "mode": "rw", "path": unit.path(name)})
+        };
+        let workspaces: Value = unit.workspaces.iter().map(mount).collect();
         let env = BTreeMap::from([
             ("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned()),
             ("HOME", unit.path("home").display().to_string()),

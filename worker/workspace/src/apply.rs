@@ -5,6 +5,7 @@ use git2::Oid;
 
 use crate::cache::Known;
 use crate::commit::{CommitInfo, ParsedCommit, PreparedCommit};
+use crate::crash::crash_point;
 use crate::error::{Result, WorkspaceError};
 use crate::open::Workspace;
 use crate::refs::Head;
@@ -60,6 +61,7 @@ impl Workspace {
             return Err(self.keep_refused(turn, sha, format!("{} has moved, it is {now}", commit.branch))?);
         }
         self.refs().set(&commit.branch, sha)?;
+        crash_point("branch-moved");
         Ok(sha)
     }
 

@@ -99,6 +99,12 @@ fn check_git(root: &Root, kind: FileType, dev: u64) -> Result<()> {
     if root.stat(b".git/HEAD").doing(|| "look at HEAD".into())?.is_none() && is_half_made(root)? {
         return init(root);
     }
+    check_own(root)?;
+    Refs(root).packed().map(drop)
+}
+
+/// Refuses a repository that does not stand on its own, or that this crate cannot read. Nothing is written.
+pub(crate) fn check_own(root: &Root) -> Result<()> {
     for dir in ["objects", "refs"] {
         let found = root.stat(format!(".git/{dir}").as_bytes()).doing(|| format!("look at .git/{dir}"))?;
         if found.is_none_or(|stat| stat.file_type() != FileType::Directory) {
@@ -118,8 +124,7 @@ fn check_git(root: &Root, kind: FileType, dev: u64) -> Result<()> {
             return Err(WorkspaceError::unusable(format!("the repository has `.git/{file}`: it {why}")));
         }
     }
-    check_format(root)?;
-    Refs(root).packed().map(drop)
+    check_format(root)
 }
 
 /// Whether an earlier `init` was cut off: nothing in it that could be lost.

@@ -1,13 +1,13 @@
 //! Putting a repository in order between turns: locks of dead processes, half-done merges, traps among the objects.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use git2::Oid;
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, Dir, FileType, statat};
 
 use crate::error::{Doing, Result};
 use crate::refs::Refs;
-use crate::root::{Root, list};
+use crate::root::{Root, open_dir_at};
 use crate::store::Store;
 
 /// Files that say that an operation is under way which the next commit ends (git's `remove_merge_branch_state`).
@@ -30,31 +30,59 @@ pub(crate) fn sweep(root: &Root, notices: &mut Vec<String>) -> Result<()> {
         }
     }
     root.make_dir(b".git/refs/heads").doing(|| "make refs/heads".into())?;
-    sweep_objects(root, b".git/objects", 0, notices)
+    sweep_packs(root, notices)
 }
 
-/// A FIFO in the place of an object would keep its reader waiting for ever, a link lead it elsewhere.
-fn sweep_objects(root: &Root, path: &[u8], depth: usize, notices: &mut Vec<String>) -> Result<()> {
-    let dir = root.dir(path).doing(|| "look through the objects".into())?;
-    for (name, mut kind) in list(dir.as_fd()).doing(|| "look through the objects".into())? {
-        let below = [path, b"/", &name].concat();
-        if kind == FileType::Unknown {
-            kind = root
-                .stat(&below)
-                .doing(|| "look at an object".into())?
-                .map_or(FileType::RegularFile, |s| s.file_type());
-        }
-        match kind {
-            FileType::RegularFile => {}
-            FileType::Directory if depth == 0 => sweep_objects(root, &below, 1, notices)?,
-            FileType::Directory => {}
-            _ => {
-                root.remove(&below).doing(|| "remove what is no object".into())?;
-                notices.push(format!("removed {}, which is no regular file", String::from_utf8_lossy(&below)));
-            }
+/// What is neither folder nor file among the objects' folders and the packs, of which any may be opened by any read. The
+/// objects themselves are looked at one by one when they are read (`Store`), for their number grows with every turn.
+fn sweep_packs(root: &Root, notices: &mut Vec<String>) -> Result<()> {
+    sweep_folders(root, |folder| folder.len() != 2, notices)
+}
+
+/// The same among all objects, for a reader who is less careful.
+pub(crate) fn sweep_objects(root: &Root, notices: &mut Vec<String>) -> Result<()> {
+    sweep_folders(root, |_| true, notices)
+}
+
+fn sweep_folders(root: &Root, wanted: fn(&[u8]) -> bool, notices: &mut Vec<String>) -> Result<()> {
+    let objects = root.dir(b".git/objects").doing(look)?;
+    let mut strange = Vec::new();
+    for folder in sweep_folder(objects.as_fd(), b"", &mut strange).doing(look)? {
+        if wanted(&folder) {
+            let dir = open_dir_at(objects.as_fd(), &folder).doing(look)?;
+            sweep_folder(dir.as_fd(), &folder, &mut strange).doing(look)?;
         }
     }
+    for path in strange {
+        let path = [b".git/objects/", path.as_slice()].concat();
+        root.remove(&path).doing(|| "remove what is no object".into())?;
+        notices.push(format!("removed {}, which is no regular file", String::from_utf8_lossy(&path)));
+    }
     Ok(())
+}
+
+fn look() -> String {
+    "look through the objects".into()
+}
+
+/// Answers the folders in it, and adds what is neither folder nor file to `strange`.
+fn sweep_folder(dir: BorrowedFd<'_>, at: &[u8], strange: &mut Vec<Vec<u8>>) -> rustix::io::Result<Vec<Vec<u8>>> {
+    let mut folders = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let kind = match entry.file_type() {
+            FileType::Unknown => FileType::from_raw_mode(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode),
+            kind => kind,
+        };
+        match (kind, name.to_bytes()) {
+            (FileType::RegularFile, _) | (_, b"." | b"..") => {}
+            (FileType::Directory, name) => folders.push(name.to_vec()),
+            (_, name) if at.is_empty() => strange.push(name.to_vec()),
+            (_, name) => strange.push([at, b"/", name].concat()),
+        }
+    }
+    Ok(folders)
 }
 
 /// Removes an alternates file or the like that a turn left: with it the repository would not stand on its own.

@@ -7,6 +7,7 @@ use git2::Oid;
 
 use crate::cache::Known;
 use crate::commit::{Message, ParsedCommit, TurnMeta};
+use crate::crash::crash_point;
 use crate::error::{Doing, Result};
 use crate::judge::committed_tree;
 use crate::open::Workspace;
@@ -98,9 +99,11 @@ impl Workspace {
             left.extend(come_to_light);
             kept = self.keep(&mut store, &cleanup, &left)?.or(kept);
         }
+        crash_point("leftovers-kept");
         self.spare_unkept(&mut cleanup, &walked, notices)?;
         restore(&self.root, &store, cleanup.tree, &walked, &cleanup.leave)?;
         let seen = Known::from_walk(&walked);
+        crash_point("tree-restored");
         let walked = Walk::new(&self.root, &self.limits, cleanup.tree).run(&mut store, &seen)?;
         drop(store);
         let index = self.known.index.take();

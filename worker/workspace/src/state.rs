@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 
+use crate::crash::crash_point;
 use crate::error::{Doing, Result, WorkspaceError};
 use crate::record::Record;
 use crate::session::Session;
@@ -142,10 +143,19 @@ impl StateDir {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(content)?;
             file.sync_all()?;
+            at(name, "record-written");
             fs::rename(&temporary, self.path.join(name))?;
+            at(name, "record-renamed");
             File::open(&self.path)?.sync_all()
         })();
         written.doing(|| format!("write {name} of the state folder"))
+    }
+}
+
+/// The boundaries of the write that makes a turn one that has happened.
+fn at(name: &str, step: &str) {
+    if name == RECORD {
+        crash_point(step);
     }
 }
 

@@ -1,14 +1,16 @@
 //! The object database of a workspace's repository. libgit2 gets to see it through a bare repository made here,
 //! so that it never reads the real one's configuration, refs, attributes or hooks.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Once;
 
-use git2::{ConfigLevel, DiffOptions, ObjectType, OdbLookupFlags, Oid, Repository};
-use rustix::fs::{self, Mode};
+use git2::{ConfigLevel, DiffOptions, ObjectType, OdbLookupFlags, Oid, Patch, Repository};
+use rustix::fs::{self, AtFlags, FileType, Mode};
+use rustix::io::Errno;
 
 use crate::error::{Doing, Result, WorkspaceError};
 use crate::root::{Root, SCRATCH, open_dir_at, open_file_at, remove_at};
@@ -19,11 +21,12 @@ const MAX_TREE_DEPTH: usize = 256;
 /// Objects beyond this many are made durable by one sync of the file system.
 const SYNC_ONE_BY_ONE: usize = 128;
 /// Larger files are not counted line by line.
-const MAX_DIFF_BYTES: i64 = 1 << 20;
+const MAX_DIFF_BYTES: usize = 1 << 20;
 
 static LIBGIT2: Once = Once::new();
 
-fn set_up_libgit2() {
+/// To be called before libgit2 is used for anything.
+pub(crate) fn set_up_libgit2() {
     LIBGIT2.call_once(|| {
         for level in [ConfigLevel::ProgramData, ConfigLevel::System, ConfigLevel::XDG, ConfigLevel::Global] {
             // SAFETY: changes global state of libgit2 that has no lock. Nothing else in the program uses git2,
@@ -41,6 +44,8 @@ pub(crate) struct Store<'a> {
     root: &'a Root,
     repo: Repository,
     written: Vec<Oid>,
+    objects: OwnedFd,
+    removed: RefCell<Vec<String>>,
 }
 
 impl<'a> Store<'a> {
@@ -62,10 +67,16 @@ impl<'a> Store<'a> {
             .doing(|| "prepare the repository".into())?;
         let view = path.join(OsString::from_vec([SCRATCH, b"/view"].concat()));
         let repo = Repository::open_bare(view).doing(|| "open the object database".into())?;
-        Ok(Self { root, repo, written: Vec::new() })
+        let objects = root.dir(b".git/objects").doing(|| "open the object database".into())?;
+        Ok(Self { root, repo, written: Vec::new(), objects, removed: RefCell::default() })
+    }
+
+    pub fn repo(&self) -> &Repository {
+        &self.repo
     }
 
     fn read(&self, oid: Oid, kind: ObjectType) -> Result<Vec<u8>> {
+        self.guard(oid)?;
         let odb = self.repo.odb().doing(|| "open the object database".into())?;
         let object = odb.read(oid).doing(|| format!("read object {oid}"))?;
         if object.kind() != kind {
@@ -84,11 +95,13 @@ impl<'a> Store<'a> {
 
     /// Whether a commit is here.
     pub fn has_commit(&self, oid: Oid) -> bool {
-        self.repo.odb().and_then(|odb| odb.read_header(oid)).is_ok_and(|(_, kind)| kind == ObjectType::Commit)
+        let header = || self.repo.odb().and_then(|odb| odb.read_header(oid));
+        self.guard(oid).is_ok() && header().is_ok_and(|(_, kind)| kind == ObjectType::Commit)
     }
 
     fn write(&mut self, kind: ObjectType, data: &[u8]) -> Result<Oid> {
         let oid = Oid::hash_object(kind, data).doing(|| "hash an object".into())?;
+        self.guard(oid)?;
         let odb = self.repo.odb().doing(|| "open the object database".into())?;
         // The database was opened a moment ago: looking for new packs at every miss is for nothing.
         if odb.exists_ext(oid, OdbLookupFlags::NO_REFRESH) {
@@ -188,16 +201,53 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// Lines added and removed between two trees.
-    pub fn count_lines(&self, old: Oid, new: Oid) -> Result<(u64, u64)> {
-        let stats = (|| {
-            let (old, new) = (self.repo.find_tree(old)?, self.repo.find_tree(new)?);
+    /// Lines added and removed between two trees. Of the objects only the changed files' are looked at.
+    pub fn count_lines(&self, old: &Flat, new: &Flat) -> Result<(u64, u64)> {
+        let gone = old.iter().filter(|(path, _)| !new.contains_key(*path)).map(|(_, entry)| (Some(entry), None));
+        let come = new.iter().map(|(path, entry)| (old.get(path), Some(entry))).filter(|(old, new)| old != new);
+        let (mut insertions, mut deletions) = (0, 0);
+        for (old, new) in gone.chain(come) {
+            let (Some(old), Some(new)) = (self.countable(old)?, self.countable(new)?) else { continue };
             let mut options = DiffOptions::new();
-            options.context_lines(0).max_size(MAX_DIFF_BYTES).ignore_submodules(true);
-            self.repo.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options))?.stats()
-        })();
-        let stats = stats.doing(|| "compare two trees".into())?;
-        Ok((stats.insertions() as u64, stats.deletions() as u64))
+            options.context_lines(0);
+            let stats = Patch::from_buffers(&old, None, &new, None, Some(&mut options)).and_then(|p| p.line_stats());
+            let (_, added, removed) = stats.doing(|| "compare two versions of a file".into())?;
+            insertions += added as u64;
+            deletions += removed as u64;
+        }
+        Ok((insertions, deletions))
+    }
+
+    /// What lines are counted in: nothing where there is no file, `None` where they are not counted.
+    fn countable(&self, entry: Option<&Entry>) -> Result<Option<Vec<u8>>> {
+        let Some(entry) = entry.filter(|entry| entry.kind != Kind::Gitlink) else { return Ok(Some(Vec::new())) };
+        self.guard(entry.oid)?;
+        let size = self.repo.odb().and_then(|odb| odb.read_header(entry.oid)).map(|(bytes, _)| bytes);
+        let small = size.doing(|| format!("look at object {}", entry.oid))? <= MAX_DIFF_BYTES;
+        if small { self.blob(entry.oid).map(Some) } else { Ok(None) }
+    }
+
+    /// To be called before libgit2 reads an object: a FIFO in its place would keep it waiting for ever, a link lead it
+    /// elsewhere. What is neither file nor folder is removed. (That the folders are folders is `sweep`'s business.)
+    fn guard(&self, oid: Oid) -> Result<()> {
+        let hex = oid.to_string();
+        let path = format!("{}/{}", &hex[..2], &hex[2..]);
+        let kind = match fs::statat(&self.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(e) => return Err(e).doing(|| format!("look at object {oid}")),
+        };
+        if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+            let path = format!(".git/objects/{path}");
+            self.root.remove(path.as_bytes()).doing(|| "remove what is no object".into())?;
+            self.removed.borrow_mut().push(format!("removed {path}, which is no regular file"));
+        }
+        Ok(())
+    }
+
+    /// What was removed since it was opened, for people.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.removed.take()
     }
 
     /// Makes what was written durable.

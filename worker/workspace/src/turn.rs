@@ -7,6 +7,7 @@ use git2::Oid;
 
 use crate::cache::{Known, WalkCache};
 use crate::commit::{CommitInfo, Message, PreparedCommit, TurnMeta};
+use crate::crash::crash_point;
 use crate::error::{Result, WorkspaceError};
 use crate::housekeeping::{end_merge, sequences};
 use crate::judge::{Judge, committed_tree, outside_violations};
@@ -156,11 +157,13 @@ impl Workspace {
             let tree_oid = store.write_tree(&tree)?;
             let sha = store.write_commit(&Message::turn(meta).encode(tree_oid, &[baseline.tip]))?;
             store.sync()?;
+            crash_point("objects-written");
             self.refs().set(&self.pin(), sha)?;
             let described =
                 self.describe(&store, &baseline.head, sha, (baseline.tree_oid, &baseline.tree), (tree_oid, &tree))?;
             Some((sha, described))
         };
+        notices.extend(store.take_notices());
         drop(store);
         let index = self.known.index.take();
         self.known = Known { index, ..Known::from_walk(&walked) };
@@ -224,7 +227,7 @@ impl Workspace {
         old: (Oid, &Flat),
         new: (Oid, &Flat),
     ) -> Result<PreparedCommit> {
-        let (insertions, deletions) = store.count_lines(old.0, new.0)?;
+        let (insertions, deletions) = store.count_lines(old.1, new.1)?;
         Ok(PreparedCommit {
             workspace: self.id.clone(),
             branch: head.name().to_owned(),

@@ -1,7 +1,5 @@
 //! `rekindle events`: what happened in a unit, and with `-f` what happens.
 
-use std::time::Duration;
-
 use contract::{UnitEvent, UnitName};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,9 +8,6 @@ use crate::failure::Failure;
 use crate::follow::Follow;
 use crate::render::{Renderer, Style};
 use crate::target::Target;
-
-/// The stream has no end; without `-f` it is left when nothing more is replayed for this long.
-const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,16 +27,22 @@ pub struct Args {
 pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
     let api = Api::new(target.reach()?)?;
     let opening = Call::get(format!("/v1/units/{}/events", args.unit));
-    let mut follow = Follow::new(api, args.unit.as_str(), opening, args.from);
+    let mut follow = if args.follow {
+        Follow::new(api, args.unit.as_str(), opening, args.from)
+    } else {
+        Follow::up_to_now(api, args.unit.as_str(), args.from)
+    };
     let style = if args.json { Style::Json } else { Style::Unit };
     let mut renderer = Renderer::new(std::io::stdout(), style);
     let mut interrupts = signal(SignalKind::interrupt())?;
     follow.open().await?;
     loop {
         let message = tokio::select! {
-            message = follow.next() => message?,
+            message = follow.next_or_end() => match message? {
+                Some(message) => message,
+                None => return Ok(()),
+            },
             _ = interrupts.recv() => return Ok(()),
-            () = tokio::time::sleep(QUIET), if !args.follow => return Ok(()),
         };
         if let Ok(event) = serde_json::from_str::<UnitEvent>(&message.data) {
             renderer.event(&event, &message.data)?;

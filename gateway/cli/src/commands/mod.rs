@@ -5,6 +5,7 @@ use clap::Subcommand;
 use crate::failure::Failure;
 use crate::target::Target;
 
+mod cancel;
 mod doctor;
 mod events;
 mod invoke;
@@ -28,6 +29,8 @@ pub enum Command {
     Events(events::Args),
     /// A unit's conversation
     Turns(turns::Args),
+    /// End a turn; its unit's worker stays warm
+    Cancel(cancel::Args),
     /// End a unit's worker; its workspace and its session stay
     Stop(stop::Args),
     /// Erase a unit, with its workspace unless asked to keep it
@@ -50,6 +53,7 @@ impl Command {
             Self::Ps(args) => ps::run(args, target).await,
             Self::Events(args) => events::run(args, target).await,
             Self::Turns(args) => turns::run(args, target).await,
+            Self::Cancel(args) => cancel::run(args, target).await,
             Self::Stop(args) => stop::run(args, target).await,
             Self::Rm(args) => rm::run(args, target).await,
             Self::Token(args) => token::run(args, target),

@@ -1,4 +1,4 @@
-//! `rekindle ps`: one's units.
+//! `rekindle ps`: one's units, and how often turns found a worker that was there.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -34,6 +34,30 @@ struct Unit {
     erasing: bool,
 }
 
+/// What is read of the pool.
+#[derive(Debug, Deserialize)]
+struct Pool {
+    hits: Hits,
+}
+
+/// Turns by how warm their worker was.
+#[derive(Debug, Deserialize)]
+struct Hits {
+    warm: u64,
+    prewarmed: u64,
+    cold: u64,
+}
+
+impl Hits {
+    /// One line; none when there was no turn yet.
+    fn line(&self) -> Option<String> {
+        let all = self.warm + self.prewarmed + self.cold;
+        let percent = (self.warm + self.prewarmed).saturating_mul(100).checked_div(all)?;
+        let Self { warm, prewarmed, cold } = self;
+        Some(format!("{percent}% of {all} turns found a worker: {warm} warm, {prewarmed} prewarmed, {cold} cold"))
+    }
+}
+
 pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
     let api = Api::new(target.reach()?)?;
     let units = all(&api).await?;
@@ -49,6 +73,10 @@ pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
     }
     let head = ["UNIT", "STATE", "GENERATION", "SINCE", "IDLE", "WAITING", "PROFILE"];
     print!("{}", table(head, &rows));
+    let pool: Pool = api.json(&Call::get("/v1/pool")).await?;
+    if let Some(line) = pool.hits.line() {
+        println!("\n{line}");
+    }
     Ok(())
 }
 
@@ -102,6 +130,13 @@ fn row(unit: &Unit, now: Timestamp) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hits_are_one_line() {
+        let hits = Hits { warm: 2, prewarmed: 1, cold: 1 };
+        assert_eq!(hits.line().unwrap(), "75% of 4 turns found a worker: 2 warm, 1 prewarmed, 1 cold");
+        assert_eq!(Hits { warm: 0, prewarmed: 0, cold: 0 }.line(), None);
+    }
 
     #[test]
     fn rows_say_what_a_unit_does() {

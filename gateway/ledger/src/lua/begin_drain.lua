@@ -7,7 +7,18 @@ if current and u.state == 'draining' then
   return { 'already', 'gen', u.gen }
 end
 if not current or (u.state ~= 'starting' and u.state ~= 'live') then
-  not_due({ uid = A[1], gen = gen }, 'idle', 'start', 'lifetime', 'cancel')
+  not_due({ uid = A[1], gen = gen }, 'idle', 'start', 'lifetime', 'cancel', 'turn')
+  return { 'over' }
+end
+-- Between the look at what is due and this, the worker may have become ready or settled its turn.
+local deadline = ({ unresponsive = 'cancel', turn_timeout = 'turn' })[reason]
+local since = deadline and redis.call('ZSCORE', 'deadlines', deadline .. '|' .. job(u))
+if (deadline and num(since or NOW + 1) > NOW) or (reason == 'start_timed_out' and u.state ~= 'starting') then
+  return { 'over' }
+end
+if reason == 'start_timed_out' and u.start_by == '' then
+  -- Nobody has begun with it: that is not the start's fault.
+  due_at('start', u, NOW + policy(u).start)
   return { 'over' }
 end
 if A[4] ~= '' then set(u, 'exit_reason', A[4], 'exit_code', A[5], 'exit_detail', A[6]) end

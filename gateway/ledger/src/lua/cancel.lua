@@ -23,7 +23,12 @@ local first = head(u) == id
 settle_turn(u, id, false, 'cancelled', '', '')
 if u.state == 'live' and u.taken == '' and first then next_turn(u) end
 if u.state == 'cold' and first then
-  leave_line(u)
-  if waiting(u) > 0 then start(u) end
+  if waiting(u) == 0 then
+    leave_line(u)
+    leave_room(u)
+  elseif u.room == '' then
+    leave_line(u)
+    start(u)
+  end
 end
 return { 'settled' }

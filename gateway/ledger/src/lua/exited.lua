@@ -5,7 +5,7 @@ if u.state ~= 'draining' or u.gen ~= gen then return { 'over' } end
 
 -- What it was ended for, unless it ended by itself: then what the substrate says.
 local ours = { idle = 'idle_timeout', stopped = 'stopped', preempted = 'stopped', other_shape = 'stopped',
-  unresponsive = 'stopped', max_lifetime = 'max_lifetime', start_timed_out = 'start_failed' }
+  unresponsive = 'stopped', turn_timeout = 'stopped', max_lifetime = 'max_lifetime', start_timed_out = 'start_failed' }
 local why = u.exit_reason ~= '' and u.exit_reason or ours[u.reason] or A[3]
 local code = u.exit_code ~= '' and u.exit_code or A[4]
 local detail = u.exit_detail ~= '' and u.exit_detail or A[5]
@@ -28,23 +28,28 @@ if id ~= '' then
   local told = t[4] and t[4] ~= ''
   if taken_away > MAX_TAKEN_AWAY and not told then
     lost, taken_away = lost + 1, num(t[2])
-    tell(u, 'turn-failed', id, ',"reason":' .. quote(why == 'oom' and 'oom' or 'worker_lost') ..
+    local reason = why == 'oom' and 'oom' or cause == 'turn_timeout' and 'timeout' or 'worker_lost'
+    tell(u, 'turn-failed', id, ',"reason":' .. quote(reason) ..
       ',"attempts":' .. int(lost) .. ',"final":false')
   end
-  local mark = told and t[4] or (t[3] and 'cancelled') or (lost >= policy(u).attempts and 'dead') or ''
+  local mark = told and t[4] or (t[3] and 'cancelled') or (cause == 'turn_timeout' and 'timeout')
+    or (lost >= policy(u).attempts and 'dead') or ''
   redis.call('HSET', key, 'status', 'queued', 'lost', int(lost), 'taken_away', int(math.min(taken_away, MAX_TAKEN_AWAY)), 'tell', mark)
+  redis.call('SADD', 'queued:' .. u.owner_key, id)
   unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'first_event', 'cancelled')
   -- Nobody could be asked: that is as good as a start that failed.
   if told then failed_start(u, 'the worker was lost before it told what came of the turn', true) end
 end
 
 set(u, 'state', 'cold')
+free_place(u)
 unset(u, 'reason', 'exit_reason', 'exit_code', 'exit_detail', 'link_gw', 'link_conn', 'claim', 'ready_ms', 'served')
 if u.erasing ~= '' then settle_erased(u) end
 
 local next = head(u)
 if not next then
   release(u)
+  admit(u.owner_key)
   return { 'exited' }
 end
 -- Leases are kept over the gap while a tree is unclean, and unless somebody came for them before the next turn did.
@@ -53,12 +58,18 @@ for _, w in ipairs(words(u.leases)) do
   local turn = redis.call('HGET', 'ws:' .. w, 'unclean')
   unclean = unclean or turn == next
 end
-if not unclean and contested(u, num(redis.call('HGET', 'turn:' .. next, 'submitted_ms'))) then release(u) end
-if start(u) then
+local came = num(redis.call('HGET', 'turn:' .. next, 'submitted_ms'))
+if not unclean and contested(u, came) then release(u) end
+-- Its place is its own again unless somebody waited for one before the next turn came.
+for _, s in ipairs(scopes(u.owner_key)) do
+  if came_before(s, came) then admit(u.owner_key) end
+end
+if start(u, nil, true) then
   local keep = {}
   for _, w in ipairs(words(u.rw)) do keep[w] = true end
   release(u, keep)
 elseif not unclean then
   release(u)
 end
+admit(u.owner_key)
 return { 'exited' }

@@ -4,4 +4,5 @@ if u.state ~= 'cold' or u.erasing == '' then return { 'no' } end
 redis.call('DEL', 'unit:' .. uid, 'unit:' .. uid .. ':in', 'unit:' .. uid .. ':out', 'unit:' .. uid .. ':turns',
   'ws:' .. uid, 'ws:' .. uid .. ':wait')
 redis.call('ZREM', A[2], u.name)
+redis.call('ZREM', 'erasures', uid)
 return { 'forgotten' }

@@ -5,7 +5,7 @@ if u.gen ~= gen then return { 'over' } end
 if u.state == 'live' then return { u.claim == claim and 'live' or 'claimed' } end
 if u.state ~= 'starting' then return { 'over' } end
 not_due(u, 'start')
-redis.call('ZREM', 'starts', uid)
+no_start(u)
 set(u, 'state', 'live', 'ready_ms', int(NOW), 'claim', claim)
 unset(u, 'start_by', 'link_gw', 'link_conn')
 due_at('lifetime', u, NOW + policy(u).lifetime)

@@ -1,5 +1,5 @@
 -- Renews the lease of a start job, for whoever has it.
 local u = unit_of(A[1])
 if u.state ~= 'starting' or u.gen ~= A[2] or u.start_by ~= GW then return { 'over' } end
-redis.call('ZADD', 'starts', int(NOW + num(A[3])), u.uid)
+lease_start(u, NOW + num(A[3]))
 return { 'renewed' }

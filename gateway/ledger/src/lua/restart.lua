@@ -4,8 +4,7 @@ if u.state ~= 'starting' or u.gen ~= A[2] then return { 'over' } end
 not_due(u, 'start')
 new_generation(u, A[3])
 due_at('start', u, NOW + policy(u).start)
-set(u, 'start_by', GW)
-redis.call('ZADD', 'starts', int(NOW + START_LEASE_MS), u.uid)
+lease_start(u, NOW + START_LEASE_MS)
 local reply = { 'started' }
 append(reply, start_fields(u))
 return reply

@@ -16,7 +16,7 @@ redis.call('HSET', 'turn:' .. turn, 'done_event', id)
 redis.call('HSETNX', 'turn:' .. turn, 'first_event', id)
 settle_turn(u, turn, ok, reason, done, '')
 for _, w in ipairs(words(u.rw)) do redis.call('HDEL', 'ws:' .. w, 'unclean') end
-not_due(u, 'cancel')
+not_due(u, 'cancel', 'turn')
 unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'first_event', 'cancelled', 'failed_starts', 'start_detail')
 set(u, 'cache', cache)
 local reply = { 'written', 'id', id }

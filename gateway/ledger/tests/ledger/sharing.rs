@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use contract::{StopReason, TurnId, WorkspaceId};
+use contract::{StopReason, TurnId, UnitId, WorkspaceId};
 use ledger::{DrainReason, Ledger, Submitted, Taken, UnitState};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -39,30 +39,29 @@ fn name(case: usize, unit: usize) -> String {
 }
 
 /// Does what the unit's state calls for; `false` when nothing does.
-async fn step(ledger: &Ledger, name: &str) -> bool {
-    let uid = uid(name);
-    let Some(unit) = ledger.unit(&uid).await.unwrap() else { return false };
+pub async fn step(ledger: &Ledger, uid: &UnitId) -> bool {
+    let Some(unit) = ledger.unit(uid).await.unwrap() else { return false };
     match unit.state {
         UnitState::Cold => {
             assert!(unit.waiting == 0 || unit.waits_for.is_some(), "forgotten: {unit:?}");
             false
         }
         UnitState::Starting { generation } => {
-            ledger.ready(&uid, generation, None, 0).await.unwrap();
+            ledger.ready(uid, generation, None, 0).await.unwrap();
             true
         }
-        UnitState::Live { generation } => match ledger.take(&uid, generation, 1).await.unwrap() {
+        UnitState::Live { generation } => match ledger.take(uid, generation, 1).await.unwrap() {
             Taken::Turn(turn) => {
-                emit(ledger, &uid, generation, &turn.turn_id, 1).await;
+                emit(ledger, uid, generation, &turn.turn_id, 1).await;
                 true
             }
             Taken::Cancel(turn) => {
-                ledger.settle(&uid, generation, &turn, badly()).await.unwrap();
+                ledger.settle(uid, generation, &turn, badly()).await.unwrap();
                 true
             }
             Taken::Nothing => match unit.taken {
                 Some(turn) => {
-                    ledger.settle(&uid, generation, &turn, well()).await.unwrap();
+                    ledger.settle(uid, generation, &turn, well()).await.unwrap();
                     true
                 }
                 None => false,
@@ -70,7 +69,7 @@ async fn step(ledger: &Ledger, name: &str) -> bool {
             Taken::Stop | Taken::Over => true,
         },
         UnitState::Draining { generation, .. } => {
-            ledger.exited(&uid, generation, exit(StopReason::Stopped)).await.unwrap();
+            ledger.exited(uid, generation, exit(StopReason::Stopped)).await.unwrap();
             true
         }
     }
@@ -104,7 +103,7 @@ async fn history(ledger: &Ledger, case: usize, ops: Vec<(usize, Op)>) {
                 turns.push((unit, s.turn));
             }
             Op::Step => {
-                step(ledger, &name).await;
+                step(ledger, &uid(&name)).await;
             }
             Op::Crash => {
                 if let Some(generation) = current {
@@ -126,7 +125,7 @@ async fn history(ledger: &Ledger, case: usize, ops: Vec<(usize, Op)>) {
     for round in 0.. {
         let mut moved = false;
         for unit in 0..UNITS {
-            moved |= step(ledger, &name(case, unit)).await;
+            moved |= step(ledger, &uid(&name(case, unit))).await;
             one_writer_each(ledger, case).await;
         }
         if !moved {

@@ -215,6 +215,39 @@ async fn a_turn_of_which_nobody_can_be_asked_is_settled_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_turn_that_takes_too_long_from_its_delivery_is_asked_for_its_record_next() {
+    let redis = Redis::start().await;
+    let config = ledger::Config { turn_margin: std::time::Duration::ZERO, ..redis.config("g1") };
+    let ledger = ledger::Ledger::connect(config).await.unwrap();
+    let slow = ledger::Submission { timeout_sec: 0, ..submission("demo", "slow") };
+    let (uid, generation) = make_live(&ledger, &slow).await;
+    assert!(ledger.due(10).await.unwrap().is_empty(), "not before it is delivered");
+    assert!(!ledger.begin_drain(&uid, generation, DrainReason::TurnTimeout, None).await.unwrap());
+    take(&ledger, &uid, generation).await;
+    let due = ledger.due(10).await.unwrap();
+    assert_eq!((due.len(), due[0].kind, &due[0].uid), (1, DeadlineKind::Turn, &uid));
+    assert!(ledger.begin_drain(&uid, generation, DrainReason::TurnTimeout, None).await.unwrap());
+    ledger.exited(&uid, generation, exit(StopReason::Stopped)).await.unwrap();
+    let generation = next_live(&ledger, &uid).await;
+    assert_eq!(take(&ledger, &uid, generation).await.tell, Some(Tell::Timeout));
+    ledger.settle(&uid, generation, &slow.turn, badly()).await.unwrap();
+    assert_eq!(ledger.turn(&slow.turn).await.unwrap().unwrap().reason, Some(FailReason::Timeout));
+
+    // Settled between the look at what is due and the drain: another turn must not pay for it.
+    let quick = ledger::Submission { timeout_sec: 0, ..submission("demo", "quick") };
+    let next = submission("demo", "next");
+    submit(&ledger, &quick).await;
+    submit(&ledger, &next).await;
+    assert_eq!(take(&ledger, &uid, generation).await.turn_id, quick.turn);
+    assert_eq!(ledger.due(10).await.unwrap()[0].kind, DeadlineKind::Turn);
+    settle(&ledger, &uid, generation, &quick.turn).await;
+    assert_eq!(take(&ledger, &uid, generation).await.turn_id, next.turn);
+    assert!(!ledger.begin_drain(&uid, generation, DrainReason::TurnTimeout, None).await.unwrap());
+    settle(&ledger, &uid, generation, &next.turn).await;
+    assert!(ledger.due(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_stop_does_not_count_as_an_attempt() {
     let redis = Redis::start().await;
     let ledger = redis.ledger("g1").await;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use contract::{InEntry, TurnId};
+use contract::{InEntry, TurnId, TurnMessage};
 use ledger::{Ready, Standing, Taken};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
@@ -110,7 +110,7 @@ impl Facade<'_> {
     fn next_queued(&mut self) -> Option<InEntry> {
         while let Some(control) = self.seat.pop() {
             let entry = match control {
-                Control::Turn(turn) => self.remember(&turn.turn_id).then_some(InEntry::Message(*turn)),
+                Control::Turn(turn) => self.remember(&turn).then_some(InEntry::Message(*turn)),
                 Control::Cancel(turn_id) => self.tell_cancel(turn_id),
                 Control::Stop => self.tell_stop(),
             };
@@ -126,7 +126,7 @@ impl Facade<'_> {
         let (uid, generation) = (&self.claims.unit, self.claims.generation);
         let taken = self.port.ledger.take(uid, generation, self.seat.number()).await?;
         Ok(match taken {
-            Taken::Turn(turn) => self.remember(&turn.turn_id).then_some(InEntry::Message(turn)),
+            Taken::Turn(turn) => self.remember(&turn).then_some(InEntry::Message(turn)),
             Taken::Nothing => None,
             Taken::Cancel(turn_id) => self.tell_cancel(turn_id),
             Taken::Stop => self.tell_stop(),
@@ -136,14 +136,15 @@ impl Facade<'_> {
 
     /// Whether this turn is new to this connection. The ledger gives an unseen turn to every read, and a hand-over can come
     /// late; but what was written to a connection that is still alive has been received.
-    fn remember(&mut self, turn: &TurnId) -> bool {
-        if self.given.contains(turn) {
+    fn remember(&mut self, turn: &TurnMessage) -> bool {
+        if self.given.contains(&turn.turn_id) {
             return false;
         }
         if self.given.len() == REMEMBERED {
             self.given.pop_front();
         }
-        self.given.push_back(turn.clone());
+        self.given.push_back(turn.turn_id.clone());
+        self.port.deliveries.count(turn.start);
         true
     }
 

@@ -78,7 +78,7 @@ pub(super) fn describe(
     })
 }
 
-fn bind(host: &Path, inside: &str, read_only: bool) -> io::Result<Mount> {
+pub(super) fn bind(host: &Path, inside: &str, read_only: bool) -> io::Result<Mount> {
     let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not UTF-8", host.display()));
     Ok(Mount {
         typ: Some(MountType::BIND),

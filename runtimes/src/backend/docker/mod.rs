@@ -6,6 +6,7 @@
 mod container;
 mod events;
 mod image;
+mod inspect;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;

@@ -5,6 +5,7 @@
 //! `exit.json`. These files are how a new runtime finds it; a process id is believed only together with its start time.
 
 mod group;
+mod inspect;
 mod mounts;
 mod sandbox;
 mod shim;

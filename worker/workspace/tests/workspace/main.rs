@@ -2,8 +2,10 @@
 
 mod fixture;
 mod hostile;
+mod inspect;
 mod openings;
 mod properties;
 mod recovery;
 mod scale;
+mod tidy;
 mod turns;

@@ -1,0 +1,46 @@
+//! What reapers share: whose turn it is to look, and lines that nobody moves.
+
+use std::time::Duration;
+
+use contract::{UnitId, WorkspaceId};
+use redis::Value;
+
+use crate::connection::Ledger;
+use crate::error::Result;
+use crate::fields::{Fields, number};
+use crate::keys;
+use crate::script;
+use crate::starts::lease_ms;
+
+/// A line for a workspace that moved on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The workspace that was waited for.
+    pub workspace: WorkspaceId,
+    /// Who was first in line.
+    pub uid: UnitId,
+}
+
+impl Ledger {
+    /// Whether a periodic task is this process' to do in this period; one process only gets a `true`.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`].
+    pub async fn claim_period(&self, task: &str, period: Duration) -> Result<bool> {
+        let mut set = redis::cmd("SET");
+        set.arg(keys::period(task)).arg(&self.0.config.gateway).arg("NX").arg("PX").arg(lease_ms(period));
+        Ok(self.command(&set).await? != Value::Nil)
+    }
+
+    /// Looks at lines for workspaces, at most `limit` of them: where the holder is cold and nothing waits in it (or it is
+    /// unknown), the first in line starts; a holder that is live and idle is ended for it.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`]; may be repeated.
+    pub async fn tend_lines(&self, limit: usize) -> Result<Vec<Moved>> {
+        let limit = number(limit as u64);
+        let reply = self.run(&script::TEND_LINES, &[limit.as_bytes()]).await?;
+        let parse = |f: &Fields| Ok(Moved { workspace: f.parsed("workspace")?, uid: f.parsed("uid")? });
+        Fields::list("tend_lines", reply)?.iter().map(parse).collect()
+    }
+}
