@@ -66,7 +66,7 @@ impl Runtime {
     pub async fn open(config: RuntimeConfig) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let store = Store::open(&config.store, config.worker_ids())?;
-        let lock = store.lock()?;
+        let lock = take(&store).await?;
         let callbacks = Callbacks::open(store.callbacks(), config.callback_token.clone()).await?;
         let (sender, sightings) = mpsc::channel(1024);
         let backend = Backend::open(&config, &store, sender, stop.clone()).await?;
@@ -360,5 +360,20 @@ impl Inner {
     /// Whether somebody in this process is starting it right now.
     pub fn is_launching(workload: &Workload) -> bool {
         workload.launching.load(Ordering::SeqCst)
+    }
+}
+
+/// The store's lock. A child that was forked and has not called exec yet holds a copy of its predecessor's descriptor, and the
+/// lock with it (flock(2)): that lasts for moments, another runtime lasts.
+async fn take(store: &Store) -> io::Result<std::fs::File> {
+    const MOMENTS: Duration = Duration::from_secs(1);
+    let until = tokio::time::Instant::now() + MOMENTS;
+    loop {
+        match store.lock() {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            taken => return taken,
+        }
     }
 }

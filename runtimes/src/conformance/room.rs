@@ -97,8 +97,9 @@ async fn a_workload_that_outgrows_its_workspace_is_stopped_and_one_that_only_rea
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_left_is_listed_and_can_be_removed() {
     let mut bench = Bench::new(Substrate::Bare).await;
-    let id = bench.running("sleep").await;
+    // Of a lower generation: to destroy one is to destroy those below it.
     let broken = bench.spec("sleep").workload_id;
+    let id = bench.running("sleep").await;
     let folder = bench.runtime.inner.store.generation(&broken);
     std::fs::create_dir(folder.path()).unwrap();
     std::fs::write(folder.path().join("spec.json"), "not a spec").unwrap();
