@@ -4,12 +4,20 @@
 //! variable: `REKINDLE_` and the path in capitals with `__` between its parts (`REKINDLE_GATEWAY__LISTEN`), which wins over the
 //! file. Secrets are never values: a key that ends in `_file` names the file that holds one. Unknown keys are errors.
 
+mod auth;
+mod broker;
 mod home;
+mod limits;
 mod load;
+mod profile;
+mod runtime;
 mod types;
 
+pub use auth::Auth;
+pub use broker::{Broker, Provider};
 pub use home::Home;
+pub use limits::Limits;
 pub use load::{SettingsError, read_secret};
-pub use types::{
-    Auth, Broker, Gateway, Isolation, Limits, Profile, Provider, Reaper, Redis, Runtime, RuntimeBackend, Settings,
-};
+pub use profile::{Isolation, Profile};
+pub use runtime::{Runtime, RuntimeBackend};
+pub use types::{Gateway, Reaper, Redis, Settings};

@@ -1,0 +1,55 @@
+//! `[limits]`: bounds.
+
+use serde::{Deserialize, Serialize};
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Most bytes of a prompt.
+    pub prompt_bytes: usize,
+    /// Most bytes of a request body.
+    pub body_bytes: usize,
+    /// Most turns that wait in one unit.
+    pub queued_turns_per_unit: u64,
+    /// Most turns that wait in all units of one owner.
+    pub queued_turns_per_owner: u64,
+    /// Most units of one owner that have a workload at once; others wait in order.
+    pub live_per_owner: u64,
+    /// Most units that have a workload at once, of all owners.
+    pub live_total: u64,
+    /// Most starts that are worked on at once, of all gateways.
+    pub pending_starts: u64,
+    /// Seconds that a delivered turn may take longer than its timeout before its worker is ended.
+    pub turn_margin_sec: u64,
+    /// Seconds that a settled turn and an idempotency key are kept.
+    pub turn_ttl_sec: u64,
+    /// Seconds that a JSON invoke waits when the caller does not say (`Prefer: wait=N`).
+    pub default_wait_sec: u64,
+    /// Bytes that one event of a worker may have.
+    pub event_bytes: usize,
+    /// Entries of an out-stream that are kept.
+    pub out_entries: u64,
+    /// Bytes of an out-stream that are kept.
+    pub out_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            prompt_bytes: 1 << 20,
+            body_bytes: 4 << 20,
+            queued_turns_per_unit: 100,
+            queued_turns_per_owner: 1_000,
+            live_per_owner: 100,
+            live_total: 500,
+            pending_starts: 32,
+            turn_margin_sec: 60,
+            turn_ttl_sec: 7 * 86_400,
+            default_wait_sec: 300,
+            event_bytes: 512 << 10,
+            out_entries: 10_000,
+            out_bytes: 16 << 20,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `[profiles.<name>]`: named deployment defaults.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a profile demands of its sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Whatever the backend has.
+    #[default]
+    Any,
+    /// A container or bubblewrap; without one, starts are refused.
+    Required,
+}
+
+/// `[profiles.<name>]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profile {
+    /// Container image.
+    pub image: String,
+    /// Runner where the caller names none.
+    pub runner: String,
+    /// The program of the `exec` runner.
+    pub runner_command: Vec<String>,
+    /// Model where the caller names none.
+    pub model: Option<String>,
+    /// Tools where the caller names none; empty: all that the runner has.
+    pub tools: Vec<String>,
+    /// A worker of somebody else's: what the static binary runs in its own place.
+    pub command: Vec<String>,
+    /// More environment for the workload; `${…}` names are replaced.
+    pub env: BTreeMap<String, String>,
+    /// Puts the dispatch token into `${token}`. Weaker: the agent can read it.
+    pub token_in_env: bool,
+    /// What it demands of its sandbox.
+    pub isolation: Isolation,
+    /// Folders of the host that process sandboxes may read besides the system's, such as where an agent CLI is installed.
+    pub process_paths: Vec<PathBuf>,
+    /// Processors.
+    pub cpu: Option<f64>,
+    /// Memory in MiB.
+    pub memory_mb: Option<u64>,
+    /// Most processes.
+    pub pids: u64,
+    /// MiB that one writable workspace may hold; a workload that fills it further is stopped. Absent: no limit.
+    pub workspace_max_mb: Option<u64>,
+    /// Seconds that a unit may idle before its worker is reaped.
+    pub idle_timeout_sec: u64,
+    /// Seconds that a start may take.
+    pub start_timeout_sec: u64,
+    /// Seconds that a turn may take from its delivery.
+    pub turn_timeout_sec: u64,
+    /// Seconds that a workload may live.
+    pub max_lifetime_sec: u64,
+    /// Deliveries to generations that were lost with it, before a turn is dead.
+    pub max_attempts: u32,
+    /// Starts that may fail before the head turn is settled `start_failed`.
+    pub max_starts: u32,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            image: "rekindle/agent:latest".into(),
+            runner: "claude-code".into(),
+            runner_command: Vec::new(),
+            model: None,
+            tools: Vec::new(),
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            token_in_env: false,
+            isolation: Isolation::Any,
+            process_paths: Vec::new(),
+            cpu: None,
+            memory_mb: None,
+            pids: 512,
+            workspace_max_mb: None,
+            idle_timeout_sec: 600,
+            start_timeout_sec: 60,
+            turn_timeout_sec: 1800,
+            max_lifetime_sec: 86_400,
+            max_attempts: 3,
+            max_starts: 3,
+        }
+    }
+}
