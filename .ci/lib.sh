@@ -42,4 +42,13 @@ need_to_make_images() {
   need docker:docker-cli
 }
 
+# cargo-fuzz, in a folder of the build's own.
+need_cargo_fuzz() {
+  local tools="$root/target/tools"
+  export PATH="$tools/bin:$PATH"
+  cargo fuzz --version >/dev/null 2>&1 && return
+  say "installing cargo-fuzz"
+  cargo install cargo-fuzz --locked --quiet --root "$tools" >&2 </dev/null
+}
+
 engine_answers() { command -v docker >/dev/null && docker version >/dev/null 2>&1; }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Gate};
 use crate::http::Looks;
 use crate::http::problem::Failure;
 use crate::metrics::Metrics;
@@ -21,8 +21,6 @@ use crate::worker_port::Links;
 
 /// Start jobs that wait for the dispatcher. One above this stays in the ledger and is picked up when its lease is over.
 const START_QUEUE: usize = 256;
-/// Below this a HS256 secret can be guessed (RFC 7518 §3.2).
-const SECRET_MIN_BYTES: usize = 32;
 
 /// Shared by all requests and tasks; cheap to clone.
 #[derive(Clone)]
@@ -32,8 +30,10 @@ pub struct App(Arc<Shared>);
 pub struct Shared {
     /// `rekindle.toml`.
     pub settings: Settings,
-    /// Checks callers' tokens.
+    /// Checks callers' credentials.
     pub auth: Authenticator,
+    /// Counts callers' requests.
+    pub gate: Gate,
     /// Who has workloads run.
     pub runtime: RuntimeClient,
     /// What the runtime shows with its callbacks.
@@ -68,24 +68,22 @@ impl App {
     /// Reads the secrets. The receiver is the dispatcher's.
     ///
     /// # Errors
-    /// When a secret's file cannot be read or the runtime's URL is none.
+    /// When a secret's file cannot be read, a caller's key cannot be used, or the runtime's URL is none.
     pub fn new(settings: Settings) -> anyhow::Result<(Self, mpsc::Receiver<StartJob>)> {
-        let secret = read_secret(&settings.auth.jwt_secret_file).context("read auth.jwt_secret_file")?;
-        if secret.len() < SECRET_MIN_BYTES {
-            tracing::warn!("auth.jwt_secret_file holds fewer than {SECRET_MIN_BYTES} bytes: its tokens can be forged");
-        }
         let runtime_token = read_secret(&settings.runtime.token_file).context("read runtime.token_file")?;
         let runtime =
             RuntimeClient::new(&settings.runtime.url, Some(runtime_token.clone())).context("use runtime.url")?;
-        let auth = &settings.auth;
-        let auth = Authenticator::new(secret.as_bytes(), auth.issuer.as_deref(), auth.audience.as_deref());
+        let auth = Authenticator::new(&settings.auth)?;
+        let gate = Gate::new(&settings.auth, &settings.limits);
         let (starts, jobs) = mpsc::channel(START_QUEUE);
+        let links = Links::new(&settings.limits);
         let shared = Shared {
             settings,
             auth,
+            gate,
             runtime,
             runtime_token,
-            links: Links::new(),
+            links,
             looks: Looks::default(),
             metrics: Metrics::default(),
             starts,

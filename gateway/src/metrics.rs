@@ -41,6 +41,47 @@ impl Deliveries {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelRequest {
+    provider: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelTokens {
+    provider: String,
+    kind: &'static str,
+}
+
+/// What models were used for, by the providers' configured names. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct ModelUse {
+    requests: Family<ModelRequest, Counter>,
+    tokens: Family<ModelTokens, Counter>,
+}
+
+impl ModelUse {
+    /// Shows them.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let (requests, tokens) = (self.requests.clone(), self.tokens.clone());
+        registry.register("model_requests", "Requests to models by provider and what came of them", requests);
+        let help = "Tokens by provider and kind; reasoning is a part of the output";
+        registry.register("model_tokens", help, tokens);
+    }
+
+    /// A request has ended, or was refused.
+    pub fn request(&self, provider: &str, outcome: &'static str) {
+        self.requests.get_or_create(&ModelRequest { provider: provider.into(), outcome }).inc();
+    }
+
+    /// Tokens were used.
+    pub fn tokens(&self, provider: &str, tokens: &ledger::Tokens) {
+        for (kind, count) in tokens.kinds().into_iter().filter(|(_, count)| *count > 0) {
+            self.tokens.get_or_create(&ModelTokens { provider: provider.into(), kind }).inc_by(count);
+        }
+    }
+}
+
 /// All figures of one gateway.
 #[derive(Debug)]
 pub struct Metrics {
@@ -49,6 +90,7 @@ pub struct Metrics {
     starts: Family<Kind, Counter>,
     workloads: Family<Outcome, Counter>,
     deliveries: Deliveries,
+    models: ModelUse,
     turns: Family<Outcome, Counter>,
     streams: Gauge,
     queue_ms: Histogram,
@@ -65,6 +107,7 @@ impl Default for Metrics {
             starts: Family::default(),
             workloads: Family::default(),
             deliveries: Deliveries::default(),
+            models: ModelUse::default(),
             turns: Family::default(),
             streams: Gauge::default(),
             queue_ms: histogram(),
@@ -83,6 +126,7 @@ impl Default for Metrics {
             "Turns that went to workers here, by how warm those were",
             metrics.deliveries.0.clone(),
         );
+        metrics.models.register(registry);
         registry.register("workload_starts", "Start jobs by what came of them", metrics.workloads.clone());
         registry.register("turns", "Turns that callers waited for, by outcome", metrics.turns.clone());
         registry.register("open_streams", "Event streams that are open", metrics.streams.clone());
@@ -121,6 +165,11 @@ impl Metrics {
     /// A start job ended: `started`, `failed`, `restarted` or `abandoned`.
     pub fn workload(&self, outcome: &'static str) {
         self.workloads.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// For the broker.
+    pub fn models(&self) -> ModelUse {
+        self.models.clone()
     }
 
     /// For whoever hands turns to workers.

@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::app::App;
 use crate::broker::Broker;
 use crate::dispatcher::Dispatcher;
+use crate::egress::Egress;
 use crate::http::problem::chain;
 use crate::tokens::DispatchTokens;
 use crate::worker_port::{Listener, WorkerPort};
@@ -35,6 +36,7 @@ pub struct Gateway {
     worker_port: Listener,
     tokens: Arc<DispatchTokens>,
     broker: Arc<Broker>,
+    egress: Arc<Egress>,
     address: SocketAddr,
 }
 
@@ -45,15 +47,19 @@ impl Gateway {
     /// # Errors
     /// A key that cannot be read, an address that cannot be bound.
     pub async fn bind(settings: Settings) -> anyhow::Result<Self> {
-        let tokens = DispatchTokens::from_pem_file(&settings.gateway.dispatch_key_file);
+        let tokens = DispatchTokens::from_pem_files(
+            &settings.gateway.dispatch_key_file,
+            &settings.gateway.dispatch_other_key_files,
+        );
         let tokens = Arc::new(tokens.context("read gateway.dispatch_key_file")?);
-        let broker = Arc::new(Broker::new(&settings.broker)?);
+        let broker = Arc::new(Broker::new(&settings)?);
+        let egress = Arc::new(Egress::new(&settings)?);
         let listen = &settings.gateway.listen;
         let http = TcpListener::bind(listen).await.with_context(|| format!("bind gateway.listen {listen}"))?;
         let worker_port = Listener::bind(&settings.gateway.worker_port).await.context("bind gateway.worker_port")?;
         let address = http.local_addr().context("read the bound address")?;
         let (app, jobs) = App::new(settings)?;
-        Ok(Self { app, jobs, http, worker_port, tokens, broker, address })
+        Ok(Self { app, jobs, http, worker_port, tokens, broker, egress, address })
     }
 
     /// Where callers reach it; the real port where port 0 was asked for.
@@ -66,10 +72,10 @@ impl Gateway {
     /// # Errors
     /// A ledger that can never work as it is configured.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { app, jobs, http, worker_port, tokens, broker, address } = self;
+        let Self { app, jobs, http, worker_port, tokens, broker, egress, address } = self;
         tracing::info!(%address, "listening");
         let closing = app.closing.clone();
-        let server = axum::serve(http, http::router(app.clone()));
+        let server = axum::serve(http, http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>());
         let server = server.with_graceful_shutdown(closing.cancelled_owned()).into_future();
         let mut server = std::pin::pin!(server);
 
@@ -81,6 +87,7 @@ impl Gateway {
             worker_port,
             tokens,
             broker,
+            egress,
         };
         let mut running = AbortOnDropHandle::new(tokio::spawn(parts.run(behind.clone())));
         tokio::select! {
@@ -135,6 +142,7 @@ struct Behind {
     worker_port: Listener,
     tokens: Arc<DispatchTokens>,
     broker: Arc<Broker>,
+    egress: Arc<Egress>,
     callback_url: String,
 }
 
@@ -150,11 +158,15 @@ impl Behind {
         tasks.spawn(mailbox::pump(self.app.clone(), fanout.mail(), cancel.clone()));
         tasks.spawn(fanout.clone().run(cancel.clone()));
         self.app.connected(ledger.clone(), fanout);
+        let models = self.app.metrics.models();
+        self.broker.connected(ledger.clone(), &self.app.settings, models);
+        let broker = self.broker.clone();
         let port = WorkerPort {
             ledger: ledger.clone(),
             tokens: self.tokens.clone(),
             links: self.app.links.clone(),
             broker: self.broker,
+            egress: self.egress,
             limits: self.app.settings.limits.clone(),
             drain: Duration::from_secs(self.app.settings.gateway.drain_sec),
             deliveries: self.app.metrics.deliveries(),
@@ -165,6 +177,7 @@ impl Behind {
         while let Some(ended) = tasks.join_next().await {
             ended.context("one of the gateway's tasks failed")?;
         }
+        broker.settled().await;
         Ok(())
     }
 }

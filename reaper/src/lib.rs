@@ -5,6 +5,7 @@
 //! leased, so that a second one is rarely tried. Each task is a file under `tasks/` that opens with its exact predicate.
 
 mod connect;
+mod lease;
 mod periodic;
 mod reaper;
 mod status;

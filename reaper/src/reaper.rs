@@ -19,7 +19,7 @@ use crate::tasks::drain::Drains;
 use crate::tasks::erasures::Erasures;
 use crate::tasks::leftovers::Leftovers;
 use crate::tasks::orphans::Orphans;
-use crate::tasks::{cancel, erasures, idle, leases, leftovers, lifetime, orphans, start_timeout, turn_timeout};
+use crate::tasks::{cancel, erasures, idle, leases, leftovers, lifetime, orphans, places, start_timeout, turn_timeout};
 
 /// Most deadlines of one look; what is left is looked at in the next, which follows at once.
 const MOST_DEADLINES: usize = 500;
@@ -62,15 +62,15 @@ impl Reaper {
         let own = &settings.reaper;
         let places = Arc::new(Semaphore::new(own.most_at_once.clamp(1, 1000)));
         let drains = Drains::new(ledger.clone(), runtime.clone(), grace, places.clone(), board.clone(), wake.clone());
-        let (lease, grace) = (drains.lease(), Duration::from_millis(own.orphan_grace_ms));
+        let (bound, grace) = (drains.bound(), Duration::from_millis(own.orphan_grace_ms));
         let leftovers_period = Duration::from_secs(own.leftovers_period_sec.max(1));
         Self {
-            orphans: Orphans { ledger: ledger.clone(), runtime: runtime.clone(), grace, lease, places },
+            orphans: Orphans { ledger: ledger.clone(), runtime: runtime.clone(), grace, bound, places },
             leftovers: Leftovers {
                 ledger: ledger.clone(),
                 runtime: runtime.clone(),
                 grace,
-                lease,
+                lease: bound,
                 retention: Duration::from_secs(own.trash_retention_sec),
             },
             erasures: Erasures { ledger: ledger.clone(), runtime, bound: leftovers_period },
@@ -126,6 +126,11 @@ impl Reaper {
         tasks.spawn(async move {
             let task = Periodic { task: leases::NAME, period, nudge: &Notify::new() };
             task.run(&ledger, &board, &stopped, || leases::activate(&ledger)).await;
+        });
+        let (ledger, board, stopped) = (self.ledger.clone(), self.board.clone(), stop.clone());
+        tasks.spawn(async move {
+            let task = Periodic { task: places::NAME, period, nudge: &Notify::new() };
+            task.run(&ledger, &board, &stopped, || places::activate(&ledger)).await;
         });
         let (ledger, board, stopped) = (self.ledger.clone(), self.board.clone(), stop.clone());
         let (leftovers, period) = (self.leftovers.clone(), self.leftovers_period);

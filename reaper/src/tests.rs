@@ -7,7 +7,8 @@ mod world;
 
 use std::time::Duration;
 
-use ledger::{Taken, UnitState};
+use contract::Tell;
+use ledger::{Cancel, Taken, UnitState};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::runtime::Answers;
 use self::world::{World, bounds};
+use crate::lease::LEASE;
 use crate::status::{Board, serve};
 
 /// Longer than anything here takes.
@@ -127,6 +129,50 @@ async fn two_reapers_share_the_work() {
     assert!(world.runtime.most_at_once() <= 2 * world::MOST_AT_ONCE);
     let done = one.stop().await["drain"].total.done + two.stop().await["drain"].total.done;
     assert_eq!(done, 12);
+}
+
+#[tokio::test]
+async fn what_a_killed_reaper_was_ending_is_soon_another_ones_and_not_before() {
+    let mut world = World::new().await;
+    world.settings.runtime.stop_grace_sec = 60;
+    world.runtime.answer(Answers::Held);
+    let (uid, _) = world.idle_unit("demo", bounds(600_000)).await;
+    world.ledger.drain_unit(&uid).await.unwrap();
+    let first = world.reaper();
+    world.runtime.called("stop", 1).await;
+    let second = world.reaper();
+    // For longer than a lease: the first one is at it, and says so.
+    timeout(LEASE * 3 / 2, world.runtime.called("stop", 2)).await.unwrap_err();
+    assert!(second.activations("drain") > 1);
+    first.kill().await;
+    timeout(LEASE * 2, world.runtime.called("stop", 2)).await.expect("nobody goes on with it");
+    world.runtime.answer(Answers::Known);
+    world.until_cold(&uid).await;
+    assert_eq!(second.stop().await["drain"].total.done, 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_answer_a_cancel_ends_and_the_next_one_is_asked_about_its_turn() {
+    let world = World::new().await;
+    let patient = world.busy_unit("patient", bounds(600_000)).await;
+    let deaf = world.busy_unit("deaf", bounds(600_000)).await;
+    for (uid, _) in [&patient, &deaf] {
+        let turn = world.ledger.unit(uid).await.unwrap().unwrap().taken.unwrap();
+        assert!(matches!(world.ledger.cancel(&turn).await.unwrap(), Cancel::Flagged { .. }));
+    }
+    // The bound for an answer is over for one of them.
+    let deadline = format!("cancel|{}|{}", deaf.0, deaf.1);
+    assert_eq!(world.redis.command(&format!("ZADD deadlines XX CH 1 {deadline}")).await, ":1");
+    let reaper = world.reaper();
+    world.until(&deaf.0, |s| matches!(s, UnitState::Starting { generation } if generation > deaf.1)).await;
+    let next = world.state(&deaf.0).await.generation().unwrap();
+    world.ledger.ready(&deaf.0, next, Some("nonce"), 1).await.unwrap();
+    match world.ledger.take(&deaf.0, next, 1).await.unwrap() {
+        Taken::Turn(turn) => assert_eq!(turn.tell, Some(Tell::Cancelled)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.state(&patient.0).await, UnitState::Live { generation: patient.1 });
+    assert_eq!(reaper.stop().await["cancel"].total.done, 1);
 }
 
 #[tokio::test]

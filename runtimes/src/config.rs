@@ -29,8 +29,14 @@ pub struct RuntimeConfig {
     pub stop_grace: Duration,
     /// MiB that must be free where the store lies.
     pub min_free_mb: u64,
+    /// Public keys (PEM files) of dispatch tokens; none: what a token says is compared unproven.
+    pub dispatch_public_keys: Vec<PathBuf>,
+    /// Whether cgroups are made for processes, where that may be done.
+    pub cgroups: bool,
     /// `unix:///…` of the Docker engine.
     pub docker_host: Option<String>,
+    /// The engine's OCI runtime where a profile names none.
+    pub oci_runtime: Option<String>,
     /// The `bwrap` program, if it may be used.
     pub bwrap: Option<PathBuf>,
     /// Profiles by name.
@@ -76,7 +82,10 @@ impl RuntimeConfig {
             worker_uid: own.worker_uid,
             stop_grace: Duration::from_secs(own.stop_grace_sec),
             min_free_mb: own.min_free_mb,
+            dispatch_public_keys: own.dispatch_public_key_files.clone(),
+            cgroups: own.cgroups,
             docker_host: own.docker_host.clone(),
+            oci_runtime: own.oci_runtime.clone(),
             bwrap: (!own.bwrap.is_empty()).then(|| PathBuf::from(&own.bwrap)),
             profiles,
             callback_token: token,

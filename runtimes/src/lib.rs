@@ -13,6 +13,7 @@ mod environment;
 mod error;
 mod files;
 mod generation;
+mod grant;
 mod http_call;
 mod inspect;
 mod leftovers;

@@ -1,8 +1,8 @@
-//! The disk: a floor of free space below which nothing starts and the heaviest writers are stopped, and the size that a
-//! workspace may have.
+//! The disk: a floor of free space below which nothing starts and the heaviest writers are stopped, and the sizes that a
+//! workspace and a home may have.
 //!
-//! Nobody is looked at while there is room and no profile has a limit. A look at everybody is a bounded walk through what a
-//! workload may write to; it is repeated after a rest in proportion to what it took.
+//! A look at a workload is a bounded walk through what it may write to and has a limit for; the looks are repeated after a rest
+//! in proportion to what they took. A limit may be overshot by what is written in between: the floor is what protects the host.
 
 use std::collections::HashMap;
 use std::io;
@@ -119,20 +119,32 @@ impl Inner {
         }
     }
 
-    /// Stops a workload of which a writable workspace is larger than its profile allows.
+    /// Stops a workload of which a writable workspace, or its home and state together, is larger than its profile allows.
     async fn hold_to_limit(self: &Arc<Self>, workload: &Arc<Workload>) {
         let profile = workload.status.borrow().profile.clone();
-        let Some(limit_mb) = self.config.profiles.get(&profile).and_then(|p| p.workspace_max_mb) else { return };
-        for id in &workload.writable {
+        let Some(profile) = self.config.profiles.get(&profile) else { return };
+        let mut limited = Vec::new();
+        if let Some(limit_mb) = profile.workspace_max_mb {
+            let of = |id| {
+                (format!("the workspace {id} holds"), "workspace_max_mb", vec![self.store.workspace(id)], limit_mb)
+            };
+            limited.extend(workload.writable.iter().map(of));
+        }
+        if profile.home_max_mb > 0 {
+            let limit_mb = profile.home_max_mb;
+            let folders = vec![self.store.generation(&workload.id).home(), self.store.state(&workload.id.uid)];
+            limited.push(("its home and state hold".to_owned(), "home_max_mb", folders, limit_mb));
+        }
+        for (what, setting, folders, limit_mb) in limited {
             let limit = limit_mb << 20;
-            match self.measure(vec![self.store.workspace(id)], limit + 1).await {
+            match self.measure(folders, limit + 1).await {
                 Ok(bytes) if bytes > limit => {
-                    let detail = format!("the workspace {id} holds more than workspace_max_mb = {limit_mb} MiB");
+                    let detail = format!("{what} more than {setting} = {limit_mb} MiB");
                     warn!(workload = %workload.id, detail, "stopping it");
                     return self.begin_stop_for(workload, StopReason::Failed, Some(detail)).await;
                 }
                 Ok(_) => {}
-                Err(error) => warn!(workspace = %id, %error, "its size is not known"),
+                Err(error) => warn!(workload = %workload.id, %error, "{what} an unknown amount"),
             }
         }
     }

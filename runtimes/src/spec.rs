@@ -7,6 +7,7 @@ use settings::Profile;
 
 use crate::config::RuntimeConfig;
 use crate::error::RuntimeError;
+use crate::grant;
 use crate::http_call::Endpoint;
 
 /// A preamble has room for this much.
@@ -44,6 +45,7 @@ pub(crate) fn check(spec: &WorkloadSpec, config: &RuntimeConfig) -> Result<Profi
         let detail = format!("must be one word of at most {TOKEN_MAX_BYTES} bytes");
         return Err(RuntimeError::invalid("/token", detail));
     }
+    grant::check(spec, &config.dispatch_public_keys)?;
     for (name, value) in &spec.env {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(RuntimeError::invalid(format!("/env/{name}"), "is no environment variable"));

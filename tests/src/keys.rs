@@ -39,7 +39,7 @@ pub fn caller_token(secret: &str, sub: &str) -> String {
 /// As [`caller_token`].
 pub fn caller_token_until(secret: &str, sub: &str, exp: i64) -> String {
     let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
-    let claims = json!({ "sub": sub, "iat": exp - 3600, "exp": exp });
+    let claims = json!({ "sub": sub, "iat": exp - 3600, "exp": exp, "scope": "units:invoke units:read" });
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(&header, &claims, &key).expect("sign a token")
 }

@@ -11,6 +11,7 @@ pub mod http;
 pub mod keys;
 pub mod model;
 pub mod options;
+pub mod packages;
 pub mod paths;
 pub mod redis;
 pub mod sandbox;

@@ -4,8 +4,9 @@ use contract::{EventBody, FailReason, TurnId};
 use serde_json::Value;
 use workspace::{CommitInfo, PreparedCommit, Record, Recovered, Reverted, WorkspaceError, crash_point};
 
-use crate::events::{Sink, truncate};
+use crate::events::Sink;
 use crate::runners::Outcome;
+use crate::text::truncate;
 
 /// Longest detail, in bytes.
 const DETAIL_BYTES: usize = 8 * 1024;

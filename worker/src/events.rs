@@ -4,6 +4,7 @@ use contract::{EventBody, TurnId};
 use serde_json::Value;
 
 use crate::link::Events;
+use crate::text::{parts, truncate};
 
 /// Bytes of texts, arguments and summaries that one turn may emit.
 const TURN_BYTES: usize = 1 << 20;
@@ -43,12 +44,12 @@ impl Sink {
         workspace::crash_point("agent");
         match body {
             EventBody::MessageDelta { text } => {
-                for part in parts(&text) {
+                for part in parts(&text, TEXT_BYTES) {
                     self.emit_one(EventBody::MessageDelta { text: part.to_owned() }).await;
                 }
             }
             EventBody::ThinkingDelta { text } => {
-                for part in parts(&text) {
+                for part in parts(&text, TEXT_BYTES) {
                     self.emit_one(EventBody::ThinkingDelta { text: part.to_owned() }).await;
                 }
             }
@@ -95,52 +96,5 @@ impl Sink {
     /// Which turn.
     pub fn turn(&self) -> &TurnId {
         &self.turn
-    }
-}
-
-/// The parts of a text, none of them too long; none at all of an empty one.
-fn parts(mut text: &str) -> impl Iterator<Item = &str> {
-    std::iter::from_fn(move || {
-        let (part, rest) = text.split_at(floor(text, TEXT_BYTES));
-        text = rest;
-        (!part.is_empty()).then_some(part)
-    })
-}
-
-/// The last place between two characters that is not behind so many bytes.
-fn floor(text: &str, max_bytes: usize) -> usize {
-    (0..=max_bytes.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
-}
-
-/// Cuts a text to at most so many bytes, between characters; says whether it did.
-pub fn truncate(text: &mut String, max_bytes: usize) -> bool {
-    if text.len() <= max_bytes {
-        return false;
-    }
-    text.truncate(floor(text, max_bytes));
-    true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        let mut text = "aäö".to_owned();
-        assert!(!truncate(&mut text, 5));
-        assert!(truncate(&mut text, 4));
-        assert_eq!(text, "aä");
-        assert!(truncate(&mut text, 2));
-        assert_eq!(text, "a");
-    }
-
-    #[test]
-    fn long_texts_come_in_parts() {
-        let text = "xä".repeat(TEXT_BYTES);
-        let lens: Vec<_> = parts(&text).map(str::len).collect();
-        assert_eq!(lens.iter().sum::<usize>(), text.len());
-        assert!(lens.iter().all(|&len| (1..=TEXT_BYTES).contains(&len)) && lens.len() == 4, "{lens:?}");
-        assert_eq!(parts("").count(), 0);
     }
 }

@@ -24,5 +24,6 @@ pub mod settings;
 pub mod shim;
 pub mod sidecar;
 pub mod stop;
+mod text;
 pub mod tidy;
 pub mod turn;

@@ -12,7 +12,8 @@ pub(crate) fn main() -> ExitCode {
     worker::log::install();
     let mut args = std::env::args().skip(1);
     let ended = match args.next().as_deref() {
-        None => run(worker::service::main),
+        // Before there is a thread, a connection or a child.
+        None => worker::memory::seal().map_err(Into::into).and_then(|()| run(worker::service::main)),
         Some("shim") => match (args.next().as_deref(), args.next(), args.next()) {
             (Some("--dir"), Some(dir), None) => return worker::shim::run(dir.as_ref()),
             _ => Err(anyhow::anyhow!(USAGE)),

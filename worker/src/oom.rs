@@ -20,6 +20,14 @@ impl OomCounter {
     }
 }
 
+/// Of all in the sandbox a runner's processes are to be killed first: a turn whose runner is killed is told, while a worker
+/// that is killed takes the whole generation with it.
+pub fn offer(pid: i32) {
+    // Half of what there is: it outweighs the worker's size, which is small, and leaves a runner some of its own say. One that
+    // is gone already, or whose program nobody may read, keeps what it has.
+    let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
+}
+
 /// How often the kernel killed for want of memory, by a cgroup's folder; 0 when nobody says.
 pub fn kills_in(cgroup: &std::path::Path) -> u64 {
     ["memory.events", "memory.oom_control"].iter().find_map(|file| read(&cgroup.join(file))).unwrap_or(0)

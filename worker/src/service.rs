@@ -43,8 +43,6 @@ const RESTLESS: u8 = 5;
 /// # Errors
 /// When the environment is not a worker's.
 pub async fn main() -> anyhow::Result<ExitCode> {
-    // Memory that holds the nonce is nobody else's, the agent's neither, which runs as the same uid (prctl(2)).
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     processes::adopt_orphans()?;
     let var = |name: &str| std::env::var(name).ok();
     if let Some(command) = var("REKINDLE_COMMAND") {

@@ -25,7 +25,7 @@ use workspace::{
 
 use crate::conversation;
 use crate::done::{self, Result as TurnResult};
-use crate::events::{Sink, truncate};
+use crate::events::Sink;
 use crate::link::Events;
 use crate::oom::OomCounter;
 use crate::ports::Closer;
@@ -33,6 +33,7 @@ use crate::processes::Awaited;
 use crate::runners::{self, Context, Outcome};
 use crate::settings::Settings;
 use crate::stop::{Stop, Stopper, Stops};
+use crate::text::truncate;
 use crate::{prompt, quiet};
 
 /// What is told of a prompt in `turn-accepted`; the whole of it is with the turn.
@@ -174,17 +175,18 @@ async fn open(
     off_thread(move || {
         let again = record.as_ref().is_some_and(|record| record.turn == turn.turn_id);
         let (mut workspaces, mut recovered) = (Vec::new(), Vec::new());
+        let cache = WalkCache::load(&state, turn.cache.as_deref());
         for at in mounts {
             let mounted = Mounted { id: at.id, mode: at.mode, path: at.path };
             let mut workspace = Workspace::open(&mounted, &unit, Limits::default())?;
-            match turn.unclean.get(workspace.id()) {
-                Some(dead) => recovered.push(workspace.recover(dead, record.as_ref())?),
-                None if again => recovered.push(workspace.recover(&turn.turn_id, record.as_ref())?),
-                None => {}
+            workspace.remember(&cache);
+            let unclean = turn.unclean.get(workspace.id()).or(again.then_some(&turn.turn_id)).cloned();
+            // A turn that was settled without its leftovers being put aside is nobody else's to answer for.
+            if let Some(dead) = unclean.or_else(|| workspace.unconcluded()) {
+                recovered.push(workspace.recover(&dead, record.as_ref())?);
             }
             workspaces.push(workspace);
         }
-        let cache = WalkCache::load(&state, turn.cache.as_deref());
         Ok((Folders { state, workspaces, cache }, recovered))
     })
     .await
@@ -204,6 +206,7 @@ fn unrun(tell: Tell) -> Outcome {
     let (reason, detail) = match tell {
         Tell::Dead => (FailReason::Dead, "the turn's workers were lost until it was out of attempts"),
         Tell::Timeout => (FailReason::Timeout, "the turn ran out of time, and its worker was lost"),
+        Tell::Flooded => (FailReason::Flooded, "the turn said more than it may, and its worker was ended"),
         Tell::Cancelled => (FailReason::Cancelled, "the turn was cancelled, and its worker was lost"),
     };
     Outcome { reason: Some(reason), ..Outcome::failed(detail) }

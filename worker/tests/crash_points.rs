@@ -222,6 +222,31 @@ async fn killed_again_during_the_recovery() {
     }
 }
 
+/// A turn is given up with its leftovers in the trees, and the next one's worker is killed before it looks at them, or the
+/// ledger knows of nothing: they are still that turn's, and nobody's commit.
+#[tokio::test]
+async fn what_a_given_up_turn_left_passes_for_nobody_elses() {
+    for unclean in [json!({"notes": turn_id(3), "other": turn_id(3)}), json!({})] {
+        let case = Case::new("prepared\naccepted").await;
+        case.killed(2, turn(2, SCRIPT), "prepared").await;
+        case.killed(3, turn(3, "echo own >own; echo next"), "accepted").await;
+        let mut worker = case.worker(4);
+        let mut again = turn(3, "echo own >own; echo next");
+        again["attempt"] = 2.into();
+        again["unclean"] = unclean.clone();
+        let events = worker.turn(again).await;
+        assert_eq!(events.last().unwrap()["reply"], "next\n", "{unclean}: {events:#?}");
+        case.assert_clean("given up");
+        let subjects = case.unit.git(&["log", "--format=%(trailers:key=Trigger,valueonly,separator=)", "-2", "main"]);
+        assert_eq!(subjects, "message\nmessage\n", "{unclean}: nothing from outside");
+        assert_eq!(case.unit.git(&["show", "--name-only", "--format=", "main"]), "own\n");
+        assert_eq!((case.commits(), &case.heads()[1]), ([0, 0], &case.tips[1]));
+        let kept = format!("refs/rekindle/interrupted/{}", turn_id(2));
+        assert_eq!(case.unit.git(&["show", &format!("{kept}:d/b")]), "y\n");
+        assert_eq!(case.unit.git_in("other", &["show", &format!("{kept}:c")]), "z\n");
+    }
+}
+
 /// An idle worker that puts its repository in order is killed in the middle of it.
 #[tokio::test]
 async fn killed_while_objects_are_packed() {

@@ -21,7 +21,7 @@ impl Shim {
     fn start(argv: &[&str], more: Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut launch = json!({
-            "argv": argv, "env": {"PATH": "/usr/bin:/bin", "ONLY": "this"}, "cgroup": null, "cwd": "/",
+            "argv": argv, "env": {"PATH": "/usr/bin:/bin", "ONLY": "this"}, "cwd": "/",
             "uid": rustix::process::getuid().as_raw(), "gid": rustix::process::getgid().as_raw(),
         });
         launch.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -191,7 +191,7 @@ async fn what_cannot_be_started_is_told() {
     for (argv, more, says) in [
         (&["no-such-program"][..], json!({}), "no-such-program"),
         (&[], json!({}), "argv is empty"),
-        (&["true"], json!({"cgroup": "/no/such/cgroup"}), "/no/such/cgroup/cgroup.procs"),
+        (&["true"], json!({"cgroups": ["/no/such/cgroup"]}), "/no/such/cgroup/cgroup.procs"),
         (&["true"], json!({"cwd": "/no/such/folder"}), "cannot start"),
     ] {
         let exit = Shim::start(argv, more).ended().await;

@@ -69,6 +69,11 @@ impl Call {
         Self { method: Method::POST, body: Some(body.to_string().into()), ..Self::get(path) }
     }
 
+    /// `PUT` of a JSON body.
+    pub fn put(path: impl Into<String>, body: &Value) -> Self {
+        Self { method: Method::PUT, ..Self::post(path, body) }
+    }
+
     /// Whether repeating it is only safe with an idempotency key.
     pub fn is_post(&self) -> bool {
         self.method == Method::POST
@@ -152,6 +157,17 @@ impl Api {
             Failure::Unreachable(format!("{} answered something else than a gateway would: {e}", self.reach.url))
         })
     }
+}
+
+/// A text as one segment of a path (RFC 3986 §2.1).
+pub fn segment(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut path, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => path.push(char::from(byte)),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+        path
+    })
 }
 
 /// An error with its causes, in one line.

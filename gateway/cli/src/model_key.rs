@@ -30,7 +30,7 @@ impl std::fmt::Display for KeyFrom {
 }
 
 /// The provider and, if there is one, the key for it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct ModelKey {
     /// Where its API is, without `/v1`.
     pub base_url: String,
@@ -38,6 +38,8 @@ pub struct ModelKey {
     pub key: Option<(KeyFrom, String)>,
     /// Why a place that should have one has none.
     pub problems: Vec<String>,
+    /// What else the settings say of the provider.
+    pub provider: Option<Provider>,
 }
 
 impl std::fmt::Debug for ModelKey {
@@ -51,11 +53,16 @@ impl ModelKey {
     /// Looks in the environment, then where the settings say, then into `secrets/`.
     pub fn find(deployment: &Deployment, variable: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| variable(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
-        let provider = deployment.settings.broker.anthropic.as_ref();
+        let provider = deployment.settings.broker.get("anthropic");
         let base_url = variable(URL_VARIABLE)
             .or_else(|| Some(provider?.base_url.clone()))
             .unwrap_or_else(|| DEFAULT_BASE_URL.into());
-        let mut found = Self { base_url: base_url.trim_end_matches('/').into(), key: None, problems: Vec::new() };
+        let mut found = Self {
+            base_url: base_url.trim_end_matches('/').into(),
+            key: None,
+            problems: Vec::new(),
+            provider: provider.cloned(),
+        };
         let named = provider.and_then(|p| p.api_key_env.as_deref());
         found.key = variable(KEY_VARIABLE).map(|key| (KeyFrom::Variable(KEY_VARIABLE.into()), key));
         if found.key.is_none()
@@ -93,16 +100,24 @@ impl ModelKey {
                 KeyFrom::Variable(name) => Some(name.clone()),
                 KeyFrom::File(_) => None,
             },
+            ..self.provider.clone().unwrap_or_else(|| Provider::at(DEFAULT_BASE_URL))
         };
         Table::try_from(provider).ok().map(Value::Table)
     }
 
-    /// The variable that the gateway alone gets.
-    pub fn variable(&self) -> Option<(String, String)> {
-        match &self.key {
+    /// The variables that the gateway alone gets: this key's, and those that the settings name for other providers.
+    pub fn variables(
+        &self,
+        deployment: &Deployment,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Vec<(String, String)> {
+        let this = match &self.key {
             Some((KeyFrom::Variable(name), key)) => Some((name.clone(), key.clone())),
             _ => None,
-        }
+        };
+        let others = deployment.settings.broker.0.iter().filter(|(name, _)| *name != "anthropic");
+        let named = others.filter_map(|(_, provider)| provider.api_key_env.clone());
+        this.into_iter().chain(named.filter_map(|name| Some((name.clone(), variable(&name)?)))).collect()
     }
 }
 
@@ -139,15 +154,32 @@ mod tests {
         let found = ModelKey::find(&d, |_| None);
         assert_eq!(found.key.as_ref().unwrap().1, "from-settings");
         assert_eq!(found.base_url, "https://proxy.test");
-        assert_eq!(found.variable(), None);
+        assert_eq!(found.variables(&d, |_| None), []);
 
         let found = ModelKey::find(&d, |name| (name == KEY_VARIABLE).then(|| "from-env".into()));
-        assert_eq!(found.variable(), Some((KEY_VARIABLE.into(), "from-env".into())));
+        assert_eq!(found.variables(&d, |_| None), [(KEY_VARIABLE.to_owned(), "from-env".to_owned())]);
         // The section that children get replaces the user's and does not hold the key.
         d.insist("broker.anthropic", found.section().unwrap());
         d.settle().unwrap();
-        let provider = d.settings.broker.anthropic.clone().unwrap();
+        let provider = d.settings.broker.get("anthropic").unwrap().clone();
         assert_eq!((provider.api_key_file, provider.api_key_env.as_deref()), (None, Some(KEY_VARIABLE)));
         assert!(!format!("{found:?}{:?}", d.passed_on()).contains("from-env"));
+    }
+
+    #[test]
+    fn what_the_settings_say_of_providers_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let config = "[broker.anthropic]\nbase_url = \"https://proxy.test\"\nsilence_sec = 7\nquery = [\"x\"]\n\
+                      [broker.openai]\nbase_url = \"https://other.test\"\napi_key_env = \"OTHER_KEY\"\n";
+        let mut d = at(home.path(), config);
+        let variable = |name: &str| matches!(name, KEY_VARIABLE | "OTHER_KEY").then(|| format!("{name}!"));
+        let found = ModelKey::find(&d, variable);
+        let given = found.variables(&d, variable).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(given, [KEY_VARIABLE, "OTHER_KEY"]);
+        d.insist("broker.anthropic", found.section().unwrap());
+        d.settle().unwrap();
+        let provider = d.settings.broker.get("anthropic").unwrap();
+        assert_eq!((provider.silence_sec, provider.query.as_slice()), (7, &["x".to_owned()][..]));
+        assert!(d.settings.broker.get("openai").is_some());
     }
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::encoding::PublicKeyX509Der;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rand::RngCore;
@@ -26,14 +27,29 @@ pub fn random_hex() -> String {
 pub fn ed25519_pem() -> anyhow::Result<String> {
     let pair = Ed25519KeyPair::generate().ok().context("generate an Ed25519 key")?;
     let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).ok().context("encode the Ed25519 key")?;
-    let text = STANDARD.encode(der.as_ref());
-    let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
+    Ok(pem("PRIVATE KEY", der.as_ref()))
+}
+
+/// The public half of such a key, as PEM (RFC 8410): what proves a signature and makes none.
+///
+/// # Errors
+/// When the text is no Ed25519 private key.
+pub fn ed25519_public_pem(private: &str) -> anyhow::Result<String> {
+    let text: String = private.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    let der = STANDARD.decode(text).context("decode the Ed25519 key")?;
+    let pair = Ed25519KeyPair::from_pkcs8(&der).ok().context("read the Ed25519 key")?;
+    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().ok().context("encode the Ed25519 public key")?;
+    Ok(pem("PUBLIC KEY", public.as_ref()))
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
     for line in text.as_bytes().chunks(64) {
         pem.extend(line.iter().map(|b| char::from(*b)));
         pem.push('\n');
     }
-    pem.push_str("-----END PRIVATE KEY-----\n");
-    Ok(pem)
+    pem + &format!("-----END {label}-----\n")
 }
 
 /// Makes the file with what `make` gives, unless there is one. Either way only its owner can read it afterwards.
@@ -75,6 +91,21 @@ mod tests {
         let token = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap();
         assert_eq!(token.split('.').count(), 3);
         assert_ne!(ed25519_pem().unwrap(), ed25519_pem().unwrap());
+    }
+
+    #[test]
+    fn its_public_half_verifies() {
+        let private = ed25519_pem().unwrap();
+        let key = EncodingKey::from_ed_pem(private.as_bytes()).unwrap();
+        let claims = serde_json::json!({"exp": u32::MAX});
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap();
+        let verify = |pem: &str| {
+            let key = jsonwebtoken::DecodingKey::from_ed_pem(pem.as_bytes()).unwrap();
+            jsonwebtoken::decode::<serde_json::Value>(&token, &key, &jsonwebtoken::Validation::new(Algorithm::EdDSA))
+        };
+        assert_eq!(verify(&ed25519_public_pem(&private).unwrap()).unwrap().claims, claims);
+        assert!(verify(&ed25519_public_pem(&ed25519_pem().unwrap()).unwrap()).is_err());
+        assert!(ed25519_public_pem("hello").is_err());
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Ledger {
         Fields::list("due", reply)?.iter().map(parse).collect()
     }
 
-    /// Leases drain jobs.
+    /// Leases drain jobs. A short lease, renewed while the workload is being ended, is soon another reaper's when this one dies.
     ///
     /// # Errors
     /// [`crate::LedgerError::Unavailable`]; jobs leased meanwhile are free again after `lease`.
@@ -160,6 +160,17 @@ impl Ledger {
             })
         };
         Fields::list("pick_drains", reply)?.iter().map(parse).collect()
+    }
+
+    /// Renews the lease of a drain job; `false` when the generation is not draining any more or somebody else has the job.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`].
+    pub async fn renew_drain(&self, uid: &UnitId, generation: Generation, lease: Duration) -> Result<bool> {
+        let args = [number(generation.0), number(lease_ms(lease))];
+        let args = [uid.as_str().as_bytes(), args[0].as_bytes(), args[1].as_bytes()];
+        let (word, _) = Fields::reply("renew_drain", self.run(&script::RENEW_DRAIN, &args).await?)?;
+        Ok(word == "renewed")
     }
 
     /// The runtime confirmed that the workload no longer exists: Draining → Cold, or Starting where something waits. `false`

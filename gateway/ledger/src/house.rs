@@ -1,4 +1,4 @@
-//! What reapers share: whose turn it is to look, and lines that nobody moves.
+//! What reapers share: whose turn it is to look, lines that nobody moves, and places that nobody gives back.
 
 use std::time::Duration;
 
@@ -19,6 +19,15 @@ pub struct Moved {
     pub workspace: WorkspaceId,
     /// Who was first in line.
     pub uid: UnitId,
+}
+
+/// A place that a cold unit had, and now has no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vacated {
+    /// Who had it. It may be no unit any more.
+    pub uid: UnitId,
+    /// Among whom: `owner cap` or `total cap`.
+    pub of: String,
 }
 
 impl Ledger {
@@ -42,5 +51,17 @@ impl Ledger {
         let reply = self.run(&script::TEND_LINES, &[limit.as_bytes()]).await?;
         let parse = |f: &Fields| Ok(Moved { workspace: f.parsed("workspace")?, uid: f.parsed("uid")? });
         Fields::list("tend_lines", reply)?.iter().map(parse).collect()
+    }
+
+    /// Looks at places, at most `limit` of all and as many of each of some owners, drawn at random: whoever has one and is cold
+    /// loses it to who waits. No transition leaves such a place; lost or mended data may.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`]; may be repeated.
+    pub async fn tend_places(&self, limit: usize) -> Result<Vec<Vacated>> {
+        let limit = number(limit as u64);
+        let reply = self.run(&script::TEND_PLACES, &[limit.as_bytes()]).await?;
+        let parse = |f: &Fields| Ok(Vacated { uid: f.parsed("uid")?, of: f.need("of")?.to_owned() });
+        Fields::list("tend_places", reply)?.iter().map(parse).collect()
     }
 }

@@ -14,17 +14,26 @@
 //! | `starts` | zset | uids with a start job; score: not before, or end of the lease, ms | until the worker is ready or the generation drains |
 //! | `starting` | zset | uids whose start a gateway works on; score: end of its lease, ms | as `starts` |
 //! | `live`, `live:<ownerkey>` | zset | uids with a workload, from Starting until `exited`; score: since when idle, ms, `+inf` while not, `-inf` when draining | until `exited` |
+//! | `owners` | set | owner keys of `live:<ownerkey>` and `room:<ownerkey>` | a member goes when a reaper finds both empty |
 //! | `room`, `room:<ownerkey>` | zset | uids that wait for a place in `live` or `live:<ownerkey>`; score: since when, µs | until it has one, or nothing waits in it |
 //! | `queued:<ownerkey>` | set | turns of the owner's that wait | a member goes when its turn is taken or settled |
 //! | `hits:<ownerkey>` | hash | `cold`, `prewarmed`, `warm`: turns that were delivered so | for ever |
-//! | `drains` | zset | `<uid>\|<gen>` with a drain job; score: end of the lease, ms | until `exited` |
+//! | `drains` | zset | `<uid>\|<gen>` with a drain job; score: end of the lease, ms, of the unit's `drain_by` | until `exited` |
 //! | `lines` | set | workspaces that somebody waits for | until a reaper finds the line empty |
 //! | `erasures` | zset | uids that are being erased; score: when it was last gone on with, ms | until `forget` |
 //! | `strays:workloads`, `strays:folders` | zset | `<uid>\|<gen>` that the runtime has and no unit; score: when it may be removed, ms | until it is gone |
 //! | `period:<task>` | string | the reaper that does a periodic task in this period | the period |
+//! | `usage:<day>` | hash | owners who used models on that day (days since the epoch): `<ownerkey>` → owner | `usage.retention_days` |
+//! | `usage:<day>:<ownerkey>` | hash | `<model>\|<kind>` → count, of all kinds of tokens, `requests estimated cost unpriced`; `\|<kind>` → what budgets hold against: `requests` that have begun, `tokens`, `cost` (10⁻⁹) | as `usage:<day>` |
+//! | `usage:<day>:<ownerkey>:units` | hash | the same with `<uid>\|` in front; `<uid>\|\|name` → the unit's name | as `usage:<day>` |
+//! | `used:<request>` | hash | which parts of a model request were counted | 24 h |
 //! | `dead` | zset | turns that ran out of attempts; score when, ms | the latest 10,000 |
 //! | `mail:<gateway>` | stream | deliveries, cancels and drains for links on that gateway | 60 s after its last heartbeat |
 //! | `nudge:starts`, `nudge:drains` | stream | a uid when a job was written | about 100 entries |
+//! | `ws:<id>:grants` | hash | for each other owner that may use it: `<mode> <ownerkey>` | a field until it is revoked; of a unit's own workspace until `forget` |
+//! | `apikey:<id>` | hash | an API key: hash, owner, name, scopes, `created_ms expires_ms used_ms` | until it is revoked or expires |
+//! | `apikeys:<ownerkey>` | zset | ids of the owner's API keys; score: since when, ms | a member goes with its key, or when another is made |
+//! | `rate:<ownerkey>` | string | when the owner's bucket of requests is full again, µs | until then |
 //! | `idem:<ownerkey>:<key>` | string | `<turn> <uid> <body hash>` | `turn_ttl` |
 //!
 //! All numbers are decimal integers; times are milliseconds of Redis' clock. JSON that came from outside is kept as text.
@@ -74,6 +83,26 @@ pub fn period(task: &str) -> String {
 /// The workspace's record.
 pub fn workspace(id: &WorkspaceId) -> String {
     format!("ws:{id}")
+}
+
+/// To whom a workspace is granted.
+pub fn grants(id: &WorkspaceId) -> String {
+    format!("ws:{id}:grants")
+}
+
+/// Who used models on a day.
+pub fn usage_owners(day: u64) -> String {
+    format!("usage:{day}")
+}
+
+/// What the owner used of models on a day.
+pub fn usage_of(day: u64, owner: &Owner) -> String {
+    format!("usage:{day}:{}", owner.key())
+}
+
+/// What the owner's units used of models on a day.
+pub fn usage_of_units(day: u64, owner: &Owner) -> String {
+    format!("usage:{day}:{}:units", owner.key())
 }
 
 /// The owner's units that have a workload.

@@ -6,14 +6,17 @@
 //!
 //! Every script may be run again after an unknown outcome (a dropped connection, a timeout): nothing is written twice.
 
+mod api_keys;
 mod cancel;
 mod config;
 mod connection;
 mod drain;
+mod egress;
 mod erase;
 mod error;
 mod fanout;
 mod fields;
+mod grants;
 mod house;
 pub mod keys;
 mod mail;
@@ -28,19 +31,24 @@ mod strays;
 mod stream_id;
 mod submit;
 mod subscription;
+mod throttle;
 mod turn;
 mod unit;
+mod usage;
 mod worker_side;
 mod workspace;
 
+pub use api_keys::{ApiKey, ApiKeyId, KeyMade, KeyUse, NewApiKey};
 pub use cancel::Cancel;
 pub use config::Config;
 pub use connection::Ledger;
 pub use drain::{Deadline, DeadlineKind, DrainJob, Exit};
+pub use egress::Errand;
 pub use erase::{AbandonedErasure, Erase};
 pub use error::{LedgerError, Result};
 pub use fanout::Fanout;
-pub use house::Moved;
+pub use grants::{Grant, Granting, WorkspaceAccess};
+pub use house::{Moved, Vacated};
 pub use mail::Mail;
 pub use nudges::Nudges;
 pub use pool::{Hits, PoolCounts, PoolUnit};
@@ -51,6 +59,8 @@ pub use strays::{Stray, StrayKind, Tracked};
 pub use stream_id::StreamId;
 pub use submit::{Delivery, Idempotency, Link, Submission, Submitted};
 pub use subscription::{Entry, Subscription};
+pub use throttle::{Leave, Rate};
 pub use turn::{TurnRecord, TurnStatus};
 pub use unit::{Cursor, UnitRecord};
+pub use usage::{Admission, Bound, Spent, Tokens, UsageRow, UsePart, Used};
 pub use worker_side::{Current, Emit, Emitted, Ready, Settle, Settled, Standing, Taken};

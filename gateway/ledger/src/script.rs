@@ -1,4 +1,4 @@
-//! The Lua scripts: one file per transition, each with `lib.lua`, `room.lua` and `lines.lua` in front.
+//! The Lua scripts: one file per transition, each with `lib.lua`, `grants.lua`, `room.lua` and `lines.lua` in front.
 
 use std::sync::LazyLock;
 
@@ -34,9 +34,13 @@ pub(crate) struct Script {
 
 impl Script {
     fn new(body: &str) -> Self {
-        let [lib, room, lines] =
-            [include_str!("lua/lib.lua"), include_str!("lua/room.lua"), include_str!("lua/lines.lua")];
-        let source = format!("{lib}\n{room}\n{lines}\n{body}");
+        let [lib, grants, room, lines] = [
+            include_str!("lua/lib.lua"),
+            include_str!("lua/grants.lua"),
+            include_str!("lua/room.lua"),
+            include_str!("lua/lines.lua"),
+        ];
+        let source = format!("{lib}\n{grants}\n{room}\n{lines}\n{body}");
         let hash = data_encoding::HEXLOWER.encode(&Sha1::digest(&source));
         Self { source, hash }
     }
@@ -89,12 +93,24 @@ scripts! {
     BEGIN_IDLE_DRAIN = "begin_idle_drain";
     DUE = "due";
     PICK_DRAINS = "pick_drains";
+    RENEW_DRAIN = "renew_drain";
     EXITED = "exited";
     ERASE = "erase";
     FORGET = "forget";
     HEARTBEAT = "heartbeat";
     STRAYS = "strays";
+    RENEW_STRAY = "renew_stray";
     PICK_ERASURES = "pick_erasures";
     TEND_LINES = "tend_lines";
+    TEND_PLACES = "tend_places";
     START_WAITS = "start_waits";
+    DENY_EGRESS = "deny_egress";
+    GRANT = "grant";
+    MAKE_KEY = "make_key";
+    USE_KEY = "use_key";
+    REVOKE_KEY = "revoke_key";
+    LIST_KEYS = "list_keys";
+    THROTTLE = "throttle";
+    ADMIT_USE = "admit_use";
+    ADD_USE = "add_use";
 }

@@ -27,11 +27,13 @@ pub enum DrainReason {
     Unresponsive,
     /// Its turn took longer than it may.
     TurnTimeout,
+    /// Its worker said more than a turn may.
+    Flooded,
 }
 
 impl DrainReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Idle,
         Self::Stopped,
         Self::MaxLifetime,
@@ -43,6 +45,7 @@ impl DrainReason {
         Self::Oom,
         Self::Unresponsive,
         Self::TurnTimeout,
+        Self::Flooded,
     ];
 
     /// The word that stands in the unit's record.
@@ -59,6 +62,7 @@ impl DrainReason {
             Self::Oom => "oom",
             Self::Unresponsive => "unresponsive",
             Self::TurnTimeout => "turn_timeout",
+            Self::Flooded => "flooded",
         }
     }
 
@@ -71,9 +75,12 @@ impl DrainReason {
     pub fn stop_reason(self) -> StopReason {
         match self {
             Self::Idle => StopReason::IdleTimeout,
-            Self::Stopped | Self::Preempted | Self::OtherShape | Self::Unresponsive | Self::TurnTimeout => {
-                StopReason::Stopped
-            }
+            Self::Stopped
+            | Self::Preempted
+            | Self::OtherShape
+            | Self::Unresponsive
+            | Self::TurnTimeout
+            | Self::Flooded => StopReason::Stopped,
             Self::MaxLifetime => StopReason::MaxLifetime,
             Self::StartFailed | Self::StartTimedOut => StopReason::StartFailed,
             Self::Failed => StopReason::Failed,

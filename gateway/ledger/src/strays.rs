@@ -72,6 +72,17 @@ impl Ledger {
         Fields::list("strays", self.run(&script::STRAYS, &args).await?)?.iter().map(parse).collect()
     }
 
+    /// Renews the lease of a stray that is being removed; `false` when it is none any more.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`].
+    pub async fn renew_stray(&self, kind: StrayKind, workload: &WorkloadId, lease: Duration) -> Result<bool> {
+        let (member, lease) = (format!("{}|{}", workload.uid, workload.generation), number(lease_ms(lease)));
+        let args = [kind.as_str().as_bytes(), member.as_bytes(), lease.as_bytes()];
+        let (word, _) = Fields::reply("renew_stray", self.run(&script::RENEW_STRAY, &args).await?)?;
+        Ok(word == "renewed")
+    }
+
     /// All generations that were Starting or Live when this was called and still are when it returns, and perhaps some that
     /// are one of both.
     ///

@@ -114,6 +114,8 @@ pub enum Submitted {
     KeyReused,
     /// The workspace is somebody else's. Nothing was changed.
     WorkspaceNotFound(WorkspaceId),
+    /// The workspace is somebody else's, who granted it read only. Nothing was changed.
+    WorkspaceReadOnly(WorkspaceId),
     /// Too many turns of the unit wait. Nothing was changed.
     QueueFull {
         /// When to try again.
@@ -191,6 +193,7 @@ impl Ledger {
             },
             "reused" => Submitted::KeyReused,
             "workspace" => Submitted::WorkspaceNotFound(fields.parsed("id")?),
+            "read_only" => Submitted::WorkspaceReadOnly(fields.parsed("id")?),
             "full" if fields.get("of") == Some("owner") => Submitted::OwnerQueueFull { retry_after: FULL },
             "full" => Submitted::QueueFull { retry_after: FULL },
             "erasing" => Submitted::Erasing,

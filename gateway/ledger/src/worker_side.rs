@@ -139,29 +139,25 @@ impl Ledger {
     /// # Errors
     /// [`crate::LedgerError::Unavailable`].
     pub async fn current(&self, uid: &UnitId, generation: Generation) -> Result<Current> {
-        let key = keys::unit(uid);
-        let mut get = redis::cmd("HMGET");
-        get.arg(&key).arg(&["state", "gen", "claim", "taken"]);
-        let mut got = Vec::with_capacity(4);
-        for value in items(&key, self.command(&get).await?)? {
-            got.push(if value == redis::Value::Nil { String::new() } else { text(&key, value)? });
+        standing(uid, generation, self.command(&look(uid)).await?)
+    }
+
+    /// What each of many generations still is, in their order; a round trip for a few hundred.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`].
+    pub async fn currents(&self, generations: &[(UnitId, Generation)]) -> Result<Vec<Current>> {
+        let mut all = Vec::with_capacity(generations.len());
+        for some in generations.chunks(500) {
+            let mut looks = redis::pipe();
+            for (uid, _) in some {
+                looks.add_command(look(uid));
+            }
+            for ((uid, generation), reply) in some.iter().zip(self.pipeline(&looks).await?) {
+                all.push(standing(uid, *generation, reply)?);
+            }
         }
-        let [state, current, claim, taken] = got.as_slice() else {
-            return Err(crate::LedgerError::corrupt(key, "HMGET answered another number of fields"));
-        };
-        let standing = match state.as_str() {
-            _ if *current != number(generation.0) => Standing::Over,
-            "starting" | "live" => Standing::Current,
-            "draining" => Standing::Draining,
-            _ => Standing::Over,
-        };
-        let mine = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty() && standing != Standing::Over);
-        Ok(Current {
-            standing,
-            claimed: mine(claim).is_some(),
-            nonce_hash: mine(claim),
-            taken: mine(taken).map(TurnId::parse).transpose().map_err(|e| crate::LedgerError::corrupt(key, e))?,
-        })
+        Ok(all)
     }
 
     /// The worker is there: Starting → Live, writes `worker-ready`. With a claim (the hash of a nonce) once per generation; a
@@ -279,4 +275,34 @@ impl Ledger {
             other => return Err(fields.wrong("reply", other)),
         })
     }
+}
+
+fn look(uid: &UnitId) -> redis::Cmd {
+    let mut get = redis::cmd("HMGET");
+    get.arg(keys::unit(uid)).arg(&["state", "gen", "claim", "taken"]);
+    get
+}
+
+fn standing(uid: &UnitId, generation: Generation, reply: redis::Value) -> Result<Current> {
+    let key = keys::unit(uid);
+    let mut got = Vec::with_capacity(4);
+    for value in items(&key, reply)? {
+        got.push(if value == redis::Value::Nil { String::new() } else { text(&key, value)? });
+    }
+    let [state, current, claim, taken] = got.as_slice() else {
+        return Err(crate::LedgerError::corrupt(key, "HMGET answered another number of fields"));
+    };
+    let standing = match state.as_str() {
+        _ if *current != number(generation.0) => Standing::Over,
+        "starting" | "live" => Standing::Current,
+        "draining" => Standing::Draining,
+        _ => Standing::Over,
+    };
+    let mine = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty() && standing != Standing::Over);
+    Ok(Current {
+        standing,
+        claimed: mine(claim).is_some(),
+        nonce_hash: mine(claim),
+        taken: mine(taken).map(TurnId::parse).transpose().map_err(|e| crate::LedgerError::corrupt(key, e))?,
+    })
 }

@@ -1,6 +1,6 @@
-//! Whose a workspace is.
+//! Whose a workspace or a unit is.
 
-use contract::{Owner, WorkspaceId};
+use contract::{Owner, UnitId, WorkspaceId};
 use redis::Value;
 
 use crate::connection::Ledger;
@@ -14,7 +14,19 @@ impl Ledger {
     /// # Errors
     /// [`crate::LedgerError::Unavailable`], [`crate::LedgerError::Corrupt`].
     pub async fn workspace_owner(&self, id: &WorkspaceId) -> Result<Option<Owner>> {
-        let key = keys::workspace(id);
+        self.owner_in(keys::workspace(id)).await
+    }
+
+    /// The unit's owner; none when there is no such unit. For who may not know the rest of it: whether there is more to read
+    /// must not show in the time that it takes.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`], [`crate::LedgerError::Corrupt`].
+    pub async fn unit_owner(&self, uid: &UnitId) -> Result<Option<Owner>> {
+        self.owner_in(keys::unit(uid)).await
+    }
+
+    async fn owner_in(&self, key: String) -> Result<Option<Owner>> {
         let mut get = redis::cmd("HGET");
         get.arg(&key).arg("owner");
         match self.command(&get).await? {

@@ -6,6 +6,8 @@
 
 mod auth;
 mod broker;
+mod budgets;
+mod egress;
 mod home;
 mod limits;
 mod load;
@@ -13,11 +15,13 @@ mod profile;
 mod runtime;
 mod types;
 
-pub use auth::Auth;
-pub use broker::{Broker, Provider};
+pub use auth::{Auth, CallerKey, Jwks, KeyAlgorithm};
+pub use broker::{Api, Broker, Provider};
+pub use budgets::{Budget, Budgets, OwnersBudgets, Price, Usage};
+pub use egress::{Egress, EgressError, EgressHost, EgressRule, EgressTarget};
 pub use home::Home;
 pub use limits::Limits;
 pub use load::{SettingsError, read_secret};
-pub use profile::{Isolation, Profile};
+pub use profile::{Isolation, Network, Profile};
 pub use runtime::{Runtime, RuntimeBackend};
 pub use types::{Gateway, Reaper, Redis, Settings};

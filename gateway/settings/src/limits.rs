@@ -28,10 +28,29 @@ pub struct Limits {
     pub default_wait_sec: u64,
     /// Bytes that one event of a worker may have.
     pub event_bytes: usize,
+    /// Commands of one worker in a second, in the long run; its answers come later beyond that. Four seconds' worth may come
+    /// at once.
+    pub worker_commands_per_sec: u32,
+    /// Bytes of one worker in a second, likewise.
+    pub worker_bytes_per_sec: u64,
+    /// Commands of one turn that may be slowed so before the worker is ended and the turn fails as `flooded`.
+    pub slowed_commands_per_turn: u64,
+    /// Bytes of events that one turn may have before that.
+    pub event_bytes_per_turn: u64,
     /// Entries of an out-stream that are kept.
     pub out_entries: u64,
     /// Bytes of an out-stream that are kept.
     pub out_bytes: u64,
+    /// Requests of one owner in a second, in the long run, of all gateways; 0 for no bound.
+    pub requests_per_sec: u32,
+    /// Requests of one owner that may come at once before that rate holds.
+    pub request_burst: u32,
+    /// Calls of one owner that are open on one gateway: waiting ones and event streams.
+    pub open_calls_per_owner: u32,
+    /// API keys that one owner may have.
+    pub keys_per_owner: u32,
+    /// Owners to whom one workspace may be granted.
+    pub grants_per_workspace: u32,
 }
 
 impl Default for Limits {
@@ -48,8 +67,17 @@ impl Default for Limits {
             turn_ttl_sec: 7 * 86_400,
             default_wait_sec: 300,
             event_bytes: 512 << 10,
+            worker_commands_per_sec: 1_000,
+            worker_bytes_per_sec: 8 << 20,
+            slowed_commands_per_turn: 60_000,
+            event_bytes_per_turn: 256 << 20,
             out_entries: 10_000,
             out_bytes: 16 << 20,
+            requests_per_sec: 200,
+            request_burst: 1_000,
+            open_calls_per_owner: 2_000,
+            keys_per_owner: 100,
+            grants_per_workspace: 100,
         }
     }
 }

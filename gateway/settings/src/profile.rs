@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::EgressRule;
+
 /// What a profile demands of its sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,6 +16,18 @@ pub enum Isolation {
     Any,
     /// A container or bubblewrap; without one, starts are refused.
     Required,
+}
+
+/// What a profile's containers are connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// A loopback, and nothing else. The worker's two sockets are the only way out.
+    #[default]
+    None,
+    /// As well an interface of a network of the deployment's own that reaches nobody: not the host, not other workloads. For
+    /// programs that do not run without one. Docker only, from engine 28 on.
+    Internal,
 }
 
 /// `[profiles.<name>]`
@@ -36,6 +50,9 @@ pub struct Profile {
     pub env: BTreeMap<String, String>,
     /// Puts the dispatch token into `${token}`. Weaker: the agent can read it.
     pub token_in_env: bool,
+    /// Hosts that the sandbox may reach through the gateway: `host` (port 443), `host:port`, `*.domain`, `http://host` (port
+    /// 80), `preset:npm` and its like. Empty: none.
+    pub egress: Vec<EgressRule>,
     /// What it demands of its sandbox.
     pub isolation: Isolation,
     /// Folders of the host that process sandboxes may read besides the system's, such as where an agent CLI is installed.
@@ -46,6 +63,16 @@ pub struct Profile {
     pub memory_mb: Option<u64>,
     /// Most processes.
     pub pids: u64,
+    /// Most open files of one process.
+    pub nofile: u64,
+    /// MiB that `/tmp` may hold. It lies in memory and counts as such.
+    pub tmp_mb: u64,
+    /// MiB that the disposable home and the unit's state may hold; a workload that fills them further is stopped. 0: no limit.
+    pub home_max_mb: u64,
+    /// What its containers are connected to.
+    pub network: Network,
+    /// The engine's OCI runtime for its containers (`runsc`, `kata`); default `runtime.oci_runtime`.
+    pub oci_runtime: Option<String>,
     /// MiB that one writable workspace may hold; a workload that fills it further is stopped. Absent: no limit.
     pub workspace_max_mb: Option<u64>,
     /// Seconds that a unit may idle before its worker is reaped.
@@ -73,11 +100,17 @@ impl Default for Profile {
             command: Vec::new(),
             env: BTreeMap::new(),
             token_in_env: false,
+            egress: Vec::new(),
             isolation: Isolation::Any,
             process_paths: Vec::new(),
             cpu: None,
             memory_mb: None,
             pids: 512,
+            nofile: 16_384,
+            tmp_mb: 512,
+            home_max_mb: 10_240,
+            network: Network::None,
+            oci_runtime: None,
             workspace_max_mb: None,
             idle_timeout_sec: 600,
             start_timeout_sec: 60,

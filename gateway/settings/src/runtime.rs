@@ -39,8 +39,16 @@ pub struct Runtime {
     pub stop_grace_sec: u64,
     /// MiB that must be free where the store lies: below that nothing starts, and the heaviest writers are stopped.
     pub min_free_mb: u64,
-    /// Address of the Docker engine (`unix:///…` or `tcp://…`); default as the `docker` command finds it.
+    /// Files with the public keys (PEM) of the gateways' dispatch tokens: with them the runtime mounts only what a token says
+    /// that a gateway has signed. Empty: it compares what the token says, unproven. They are read anew for every start.
+    pub dispatch_public_key_files: Vec<PathBuf>,
+    /// Limits by cgroups where they can be made. `false`: by resource limits (setrlimit(2)) only, of processes.
+    pub cgroups: bool,
+    /// Address of the Docker engine, `unix:///…`: workspaces are folders of this host, so it has to be this host's engine.
+    /// Default: `DOCKER_HOST`, else the usual socket.
     pub docker_host: Option<String>,
+    /// The engine's OCI runtime where a profile names none, such as `runsc` for gVisor; default the engine's own.
+    pub oci_runtime: Option<String>,
     /// The `bwrap` program for process sandboxes; an empty text means none.
     pub bwrap: String,
 }
@@ -58,7 +66,10 @@ impl Default for Runtime {
             worker_uid: 10_001,
             stop_grace_sec: 10,
             min_free_mb: 512,
+            dispatch_public_key_files: Vec::new(),
+            cgroups: true,
             docker_host: None,
+            oci_runtime: None,
             bwrap: "bwrap".into(),
         }
     }

@@ -1,12 +1,15 @@
 //! The sections of `rekindle.toml` and their defaults.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Auth;
 use crate::broker::Broker;
+use crate::budgets::{Budgets, Price, Usage};
+use crate::egress::{Egress, EgressRule};
 use crate::limits::Limits;
 use crate::profile::Profile;
 use crate::runtime::Runtime;
@@ -29,6 +32,17 @@ pub struct Settings {
     pub limits: Limits,
     /// Model providers behind the broker.
     pub broker: Broker,
+    /// What may be used of models.
+    pub budgets: Budgets,
+    /// What models cost.
+    pub prices: BTreeMap<String, Price>,
+    /// What is remembered of their use.
+    pub usage: Usage,
+    /// Bounds of what sandboxes have open to the outside.
+    pub egress: Egress,
+    /// Hosts of `preset:<name>`, in the place of what the package manager of that name is configured with on the gateway's
+    /// machine.
+    pub egress_presets: BTreeMap<String, Vec<EgressRule>>,
     /// Named deployment defaults. `default` always exists.
     pub profiles: BTreeMap<String, Profile>,
 }
@@ -45,8 +59,13 @@ pub struct Gateway {
     pub worker_port: String,
     /// PEM file with the Ed25519 key (PKCS#8) that signs dispatch tokens.
     pub dispatch_key_file: PathBuf,
+    /// More keys whose dispatch tokens are good, private or public, while keys are changed: first the new one is named here by
+    /// every gateway, then it signs and the old one is named here, until the last worker that it signed for has ended.
+    pub dispatch_other_key_files: Vec<PathBuf>,
     /// Seconds that a shutdown waits for open streams.
     pub drain_sec: u64,
+    /// Addresses that are not public and may be reached all the same by sandboxes whose profile names them: `ip:port`.
+    pub egress_allow_private: Vec<SocketAddr>,
 }
 
 /// `[redis]`
@@ -57,8 +76,11 @@ pub struct Redis {
     pub url: String,
     /// File that holds its password, if it has one.
     pub password_file: Option<PathBuf>,
-    /// Replicas that must have an accepted turn before the caller is answered (Redis' `WAIT`).
+    /// Replicas that must have an accepted turn before the caller is answered (Redis' `WAIT`). While so many do not follow,
+    /// callers get 503; the turn may have been accepted all the same, and the same idempotency key finds it.
     pub wait_replicas: u32,
+    /// MiB of disk that `rekindle up` keeps for its private Redis and hands out to it when the disk is full; 0: none.
+    pub reserve_mb: u64,
 }
 
 /// `[reaper]`
@@ -88,14 +110,16 @@ impl Default for Gateway {
             url: None,
             worker_port: "tcp://127.0.0.1:7601".into(),
             dispatch_key_file: "secrets/dispatch_ed25519.pem".into(),
+            dispatch_other_key_files: Vec::new(),
             drain_sec: 10,
+            egress_allow_private: Vec::new(),
         }
     }
 }
 
 impl Default for Redis {
     fn default() -> Self {
-        Self { url: "redis://127.0.0.1:6379/0".into(), password_file: None, wait_replicas: 0 }
+        Self { url: "redis://127.0.0.1:6379/0".into(), password_file: None, wait_replicas: 0, reserve_mb: 64 }
     }
 }
 
@@ -124,21 +148,20 @@ impl Settings {
 
     /// Relative paths of files become those below `base`, the folder of the settings file.
     pub(crate) fn anchor(&mut self, base: &std::path::Path) {
-        let files = [
-            &mut self.gateway.dispatch_key_file,
-            &mut self.runtime.token_file,
-            &mut self.runtime.store,
-            &mut self.auth.jwt_secret_file,
-        ];
-        for path in files {
+        let files = [&mut self.gateway.dispatch_key_file, &mut self.runtime.token_file, &mut self.runtime.store];
+        // An empty one is none, not the folder itself.
+        let secret = Some(&mut self.auth.jwt_secret_file).filter(|path| !path.as_os_str().is_empty());
+        let keys = self.auth.keys.iter_mut().map(|key| &mut key.file);
+        let dispatch =
+            self.runtime.dispatch_public_key_files.iter_mut().chain(&mut self.gateway.dispatch_other_key_files);
+        for path in files.into_iter().chain(secret).chain(keys).chain(dispatch) {
             *path = base.join(&*path);
         }
         if self.runtime.worker_binary.components().count() > 1 {
             self.runtime.worker_binary = base.join(&self.runtime.worker_binary);
         }
-        let optional =
-            [self.redis.password_file.as_mut(), self.broker.anthropic.as_mut().and_then(|p| p.api_key_file.as_mut())];
-        for path in optional.into_iter().flatten() {
+        let model_keys = self.broker.0.values_mut().filter_map(|provider| provider.api_key_file.as_mut());
+        for path in self.redis.password_file.as_mut().into_iter().chain(model_keys) {
             *path = base.join(&*path);
         }
     }

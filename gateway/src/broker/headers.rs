@@ -1,6 +1,6 @@
-//! Headers that belong to one connection only, and credentials that are not the sandbox's to give.
+//! Headers: what of a client's is passed on, and what of an answer's. Whatever is not listed stays behind, keys first of all.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// RFC 9110, 7.6.1, and what older clients add.
 const HOP_BY_HOP: &[&str] = &[
@@ -15,21 +15,100 @@ const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 
+/// What clients of either API send and the API has a use for. Not among it: who is billed (`openai-organization`,
+/// `openai-project`), which is the deployment's to say.
+const PASSED: &[&str] = &[
+    "accept",
+    "accept-language",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
+    "content-length",
+    "content-type",
+    "conversation_id",
+    "idempotency-key",
+    "openai-beta",
+    "originator",
+    "session_id",
+    "user-agent",
+    "version",
+    "x-app",
+    "x-client-request-id",
+    "x-request-id",
+];
+
+/// The same, by how they begin.
+const PASSED_PREFIXES: &[&str] = &["x-claude-", "x-codex-", "x-stainless-"];
+
+/// What is never passed on, whatever the settings say: credentials, and what would lead a request elsewhere.
+const NEVER: &[&str] = &[
+    "api-key",
+    "authorization",
+    "content-encoding",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "ocp-apim-subscription-key",
+    "proxy-authorization",
+    "x-amz-security-token",
+    "x-api-key",
+    "x-auth-token",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-goog-api-key",
+    "x-http-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+/// Of an answer: cookies and other addresses are between the API and the broker, whose account it is nobody's business.
+const ANSWER_DROPPED: &[&str] = &[
+    "alt-svc",
+    "anthropic-organization-id",
+    "content-location",
+    "link",
+    "location",
+    "openai-organization",
+    "openai-project",
+    "refresh",
+    "set-cookie",
+    "www-authenticate",
+];
+
+/// Whether the settings may have a header of this name passed on.
+pub(super) fn may_pass(name: &HeaderName) -> bool {
+    !NEVER.contains(&name.as_str()) && !HOP_BY_HOP.contains(&name.as_str())
+}
+
 /// Leaves of a worker's request what the API shall see.
-pub(super) fn clean_request(headers: &mut HeaderMap) {
+pub(super) fn clean_request(headers: &mut HeaderMap, more: &[HeaderName]) {
     drop_hop_by_hop(headers);
-    for name in [header::HOST, header::EXPECT, header::AUTHORIZATION, header::COOKIE] {
+    let passed = |name: &HeaderName| {
+        let text = name.as_str();
+        PASSED.contains(&text) || PASSED_PREFIXES.iter().any(|p| text.starts_with(p)) || more.contains(name)
+    };
+    let others: Vec<_> = headers.keys().filter(|name| !passed(name)).cloned().collect();
+    for name in others {
         headers.remove(name);
     }
-    headers.remove("x-api-key");
+    // The figures in the answer are read as it passes.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
-/// Leaves of the API's answer what the worker shall see.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+/// Leaves of the API's answer what the worker shall see; never a header that repeats the key.
+pub(super) fn clean_response(headers: &mut HeaderMap, key: &str) {
     drop_hop_by_hop(headers);
+    let shows = |value: &HeaderValue| value.as_bytes().windows(key.len().max(1)).any(|part| part == key.as_bytes());
+    let mut dropped: Vec<_> = headers.iter().filter(|(_, value)| shows(value)).map(|(name, _)| name.clone()).collect();
+    dropped.extend(ANSWER_DROPPED.iter().map(|name| HeaderName::from_static(name)));
+    for name in dropped {
+        headers.remove(name);
+    }
 }
 
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes what is about one connection only.
+pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -50,36 +129,57 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
     }
 
     #[test]
-    fn credentials_and_hops_go_the_rest_stays() {
+    fn what_is_listed_passes_and_nothing_else() {
         let mut headers = map(&[
             ("host", "127.0.0.1:1"),
             ("x-api-key", "rekindle"),
             ("authorization", "Bearer x"),
+            ("api-key", "x"),
+            ("x-goog-api-key", "x"),
             ("cookie", "a=b"),
+            ("x-forwarded-host", "evil"),
+            ("openai-organization", "theirs"),
             ("connection", "keep-alive, X-Odd, content-length"),
             ("x-odd", "1"),
+            ("x-mine", "2"),
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
             ("te", "trailers"),
             ("anthropic-version", "2023-06-01"),
             ("anthropic-beta", "a,b"),
+            ("x-stainless-lang", "js"),
             ("accept-encoding", "gzip, br"),
+            ("content-encoding", "gzip"),
             ("content-length", "3"),
         ]);
-        clean_request(&mut headers);
+        clean_request(&mut headers, &[HeaderName::from_static("x-mine")]);
         let kept = map(&[
+            ("x-mine", "2"),
             ("anthropic-version", "2023-06-01"),
             ("anthropic-beta", "a,b"),
-            ("accept-encoding", "gzip, br"),
+            ("x-stainless-lang", "js"),
+            ("accept-encoding", "identity"),
             ("content-length", "3"),
         ]);
         assert_eq!(headers, kept);
+    }
+
+    #[test]
+    fn an_answer_has_no_cookies_no_addresses_and_no_key() {
+        let mut headers = map(&[
+            ("set-cookie", "a=b"),
+            ("location", "http://x/"),
+            ("x-echo", "Bearer sk-1!"),
+            ("request-id", "req"),
+            ("retry-after", "3"),
+        ]);
+        clean_response(&mut headers, "sk-1");
+        assert_eq!(headers, map(&[("request-id", "req"), ("retry-after", "3")]));
     }
 }

@@ -1,60 +1,117 @@
-//! A provider's address and key.
+//! A provider's address, key and bounds.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{Method, Uri};
+use settings::Api;
 
 use super::BrokerError;
+use super::headers;
 use super::refusal::{Kind, Refusal};
-use super::route::Route;
+use super::route::{Route, Routes};
 
 /// Told when nothing is configured.
-pub(super) const HOW_TO_CONFIGURE: &str = "rekindle: no model provider is configured. Add to rekindle.toml: \
-     [broker.anthropic] with base_url = \"https://api.anthropic.com\" and api_key_file = \"secrets/anthropic_api_key\", \
+const HOW_TO_CONFIGURE: &str = "base_url = \"https://…\" and api_key_file = \"secrets/…_api_key\", \
      put the key into that file, and start the gateway again";
 
 /// Tokens of a subscription begin so; they go into another header than keys.
 const OAUTH_PREFIX: &str = "sk-ant-oat";
 
-/// The Messages API.
-pub(super) struct Anthropic {
+const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+
+/// Where a key goes.
+#[derive(Debug)]
+enum Auth {
+    /// `x-api-key`, or `authorization` for a token of a subscription.
+    ByKey,
+    Bearer,
+    Header(HeaderName),
+}
+
+/// A configured provider.
+pub(super) struct Provider {
+    pub(super) name: String,
+    pub(super) api: Api,
+    /// Most bytes of a request's body.
+    pub(super) request_bytes: u64,
+    /// Most time without a byte.
+    pub(super) silence: Duration,
+    /// Most time of a request with its answer.
+    pub(super) whole: Duration,
     scheme: Scheme,
     authority: Authority,
     /// Path of the base URL, without a slash at its end.
     prefix: String,
+    routes: Routes,
+    auth: Auth,
     key_file: Option<PathBuf>,
     /// From the environment, read once.
     key: Option<String>,
     key_env: Option<String>,
+    passed: Vec<HeaderName>,
+    put: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl Anthropic {
-    pub(super) fn new(settings: &settings::Provider) -> Result<Self, BrokerError> {
-        let wrong = || BrokerError::BaseUrl { provider: "anthropic", url: settings.base_url.clone() };
-        let uri: Uri = settings.base_url.parse().map_err(|_| wrong())?;
-        let scheme = uri.scheme().cloned().ok_or_else(wrong)?;
-        let authority = uri.authority().cloned().ok_or_else(wrong)?;
+impl Provider {
+    pub(super) fn new(name: &str, settings: &settings::Provider) -> Result<Self, BrokerError> {
+        let wrong_url = || BrokerError::BaseUrl { provider: name.into(), url: settings.base_url.clone() };
+        let wrong = |setting, why: String| BrokerError::Setting { provider: name.into(), setting, why };
+        let uri: Uri = settings.base_url.parse().map_err(|_| wrong_url())?;
+        let scheme = uri.scheme().cloned().ok_or_else(wrong_url)?;
+        let authority = uri.authority().cloned().ok_or_else(wrong_url)?;
         let known = scheme == Scheme::HTTP || scheme == Scheme::HTTPS;
         if !known || uri.query().is_some() || authority.as_str().contains('@') {
-            return Err(wrong());
+            return Err(wrong_url());
         }
-        let loopback = matches!(authority.host(), "localhost" | "[::1]") || authority.host().starts_with("127.");
-        if scheme == Scheme::HTTP && !loopback {
-            tracing::warn!(
-                url = settings.base_url,
-                "broker.anthropic.base_url is http://: the key crosses the network in clear"
-            );
+        warn_if_clear(name, &scheme, &authority);
+        let api = match (settings.api, name) {
+            (Some(api), _) => api,
+            (None, "anthropic") => Api::Anthropic,
+            (None, "openai") => Api::OpenAi,
+            (None, _) => return Err(wrong("api", "is missing: it is `anthropic` or `openai`".into())),
+        };
+        let auth = match (settings.auth.as_deref(), api) {
+            (None, Api::Anthropic) => Auth::ByKey,
+            (None, Api::OpenAi) | (Some("bearer"), _) => Auth::Bearer,
+            (Some(other), _) => Auth::Header(header_name(other).map_err(|why| wrong("auth", why))?),
+        };
+        let routes = Routes::new(api, &settings.paths, &settings.query);
+        let not_a_path = |text| wrong("paths", format!("has `{text}`, which is not like `POST /v1/messages`"));
+        let mut passed = Vec::new();
+        for text in &settings.pass_headers {
+            let header = header_name(text).map_err(|why| wrong("pass_headers", why))?;
+            if !headers::may_pass(&header) {
+                return Err(wrong("pass_headers", format!("names `{text}`, which clients have no say in")));
+            }
+            passed.push(header);
+        }
+        let mut put = Vec::new();
+        for (text, value) in &settings.headers {
+            let value =
+                value.parse().map_err(|_| wrong("headers", format!("has a value for `{text}` that is none")))?;
+            put.push((header_name(text).map_err(|why| wrong("headers", why))?, value));
         }
         let key_env = settings.api_key_env.clone();
         let key = key_env.as_ref().and_then(|name| std::env::var(name).ok());
         Ok(Self {
+            name: name.into(),
+            api,
+            request_bytes: settings.request_mb.max(1).saturating_mul(1 << 20),
+            silence: Duration::from_secs(settings.silence_sec.max(1)),
+            whole: Duration::from_secs(settings.request_sec.max(1)),
             prefix: uri.path().trim_end_matches('/').into(),
             scheme,
             authority,
+            routes: routes.map_err(not_a_path)?,
+            auth,
             key_file: settings.api_key_file.clone(),
             key: key.map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()),
             key_env,
+            passed,
+            put,
         })
     }
 
@@ -63,23 +120,57 @@ impl Anthropic {
         self.authority.as_str()
     }
 
+    /// What is served of it.
+    pub(super) fn route(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Route, Refusal> {
+        self.routes.find(method, path, query)
+    }
+
     /// The route's address at the provider.
     pub(super) fn uri(&self, route: &Route) -> Result<Uri, Refusal> {
         let query = route.query.as_ref().map(|q| format!("?{q}"));
         let path = format!("{}{}{}", self.prefix, route.path, query.unwrap_or_default());
-        let not_a_path = |_| Refusal::new(Kind::NotFound, "rekindle: the path and query are not legal");
-        let path = PathAndQuery::try_from(path).map_err(not_a_path)?;
+        let not_a_path = || Refusal::new(Kind::NotFound, "rekindle: the path and query are not legal");
+        let path = PathAndQuery::try_from(path).map_err(|_| not_a_path())?;
         Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
             .path_and_query(path)
             .build()
-            .map_err(|_| Refusal::new(Kind::NotFound, "rekindle: the path and query are not legal"))
+            .map_err(|_| not_a_path())
     }
 
-    /// Puts the key where the provider expects it. The file is read for every request, so that a key that comes later, or is
-    /// changed, works without a restart.
-    pub(super) async fn add_key(&self, headers: &mut HeaderMap) -> Result<(), Refusal> {
+    /// Leaves of the client's headers what the provider shall see, and adds the settings' own and the key, which it returns.
+    pub(super) async fn dress(&self, headers: &mut HeaderMap) -> Result<String, Refusal> {
+        headers::clean_request(headers, &self.passed);
+        for (name, value) in &self.put {
+            match headers.get(name).filter(|_| *name == BETA) {
+                Some(clients) => {
+                    let both = [clients.as_bytes(), b",", value.as_bytes()].concat();
+                    headers.insert(BETA, HeaderValue::from_bytes(&both).unwrap_or_else(|_| value.clone()));
+                }
+                None => drop(headers.insert(name, value.clone())),
+            }
+        }
+        let key = self.key().await?;
+        let oauth = matches!(self.auth, Auth::ByKey) && key.starts_with(OAUTH_PREFIX);
+        let (name, text) = match &self.auth {
+            Auth::Header(name) => (name.clone(), key.clone()),
+            Auth::ByKey if !oauth => (HeaderName::from_static("x-api-key"), key.clone()),
+            Auth::ByKey | Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {key}")),
+        };
+        let Ok(mut value) = HeaderValue::try_from(text) else {
+            let name = &self.name;
+            let message =
+                format!("rekindle: the model key holds characters that no key has (broker.{name}.api_key_file)");
+            return Err(Refusal::no_key(message));
+        };
+        value.set_sensitive(true);
+        headers.insert(name, value);
+        Ok(key)
+    }
+
+    /// The file is read for every request, so that a key that comes later, or is changed, works without a restart.
+    async fn key(&self) -> Result<String, Refusal> {
         let key = match &self.key_file {
             Some(path) => match tokio::fs::read_to_string(path).await {
                 Ok(text) => Some(text.trim().to_owned()).filter(|key| !key.is_empty()),
@@ -90,23 +181,7 @@ impl Anthropic {
             },
             None => None,
         };
-        let Some(key) = key.or_else(|| self.key.clone()) else {
-            return Err(Refusal::no_key(self.how_to_give_a_key()));
-        };
-        let oauth = key.starts_with(OAUTH_PREFIX);
-        let value = if oauth { format!("Bearer {key}") } else { key };
-        let Ok(mut value) = HeaderValue::try_from(value) else {
-            return Err(Refusal::no_key(
-                "rekindle: the model key holds characters that no key has; look at its file (broker.anthropic.api_key_file)",
-            ));
-        };
-        value.set_sensitive(true);
-        let name = match oauth {
-            true => header::AUTHORIZATION,
-            false => header::HeaderName::from_static("x-api-key"),
-        };
-        headers.insert(name, value);
-        Ok(())
+        key.or_else(|| self.key.clone()).ok_or_else(|| Refusal::no_key(self.how_to_give_a_key()))
     }
 
     /// Names files and variables by their base name only: whoever reads it may be inside a sandbox.
@@ -119,8 +194,24 @@ impl Anthropic {
         let variable = self.key_env.as_ref().map(|name| format!("start the gateway with {name} set"));
         let ways: Vec<_> = file.into_iter().chain(variable).collect();
         if ways.is_empty() {
-            return format!("rekindle: there is no model key. {HOW_TO_CONFIGURE}");
+            return how_to_configure("there is no model key", &self.name);
         }
         format!("rekindle: there is no model key; {}", ways.join(", or "))
+    }
+}
+
+/// What to do where a provider, or its key, is not configured.
+pub(super) fn how_to_configure(what: &str, name: &str) -> String {
+    format!("rekindle: {what}. Add to rekindle.toml: [broker.{name}] with {HOW_TO_CONFIGURE}")
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    text.to_ascii_lowercase().parse().map_err(|_| format!("names `{text}`, which is no header"))
+}
+
+fn warn_if_clear(name: &str, scheme: &Scheme, authority: &Authority) {
+    let loopback = matches!(authority.host(), "localhost" | "[::1]") || authority.host().starts_with("127.");
+    if *scheme == Scheme::HTTP && !loopback {
+        tracing::warn!("broker.{name}.base_url is http://: the key crosses the network in clear");
     }
 }

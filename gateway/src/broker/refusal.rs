@@ -1,9 +1,13 @@
 //! Errors of the broker itself, in the shape in which the provider's clients expect them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use ledger::Spent;
 use serde_json::json;
+use settings::Api;
 
 use super::Body;
 
@@ -12,10 +16,52 @@ use super::Body;
 pub(super) enum Kind {
     /// Nothing is served there.
     NotFound,
+    /// The request is not one that is passed on.
+    Invalid,
+    /// Its body is too large.
+    TooLarge,
     /// There is no provider, or no key for it.
     NoKey,
+    /// No turn runs that could be charged, or the generation is over.
+    Forbidden,
+    /// A budget is used up.
+    Spent,
+    /// The ledger does not answer.
+    NoLedger,
     /// The provider does not answer.
     Unreachable,
+    /// The provider takes too long.
+    Slow,
+    /// The provider sends elsewhere.
+    Redirect,
+}
+
+impl Kind {
+    /// Status, the type that each API has for it, and whether asking again may help: without the header the clients' SDKs
+    /// would ask for a key that is not there, or a budget that is used up, for minutes.
+    fn shape(self) -> (StatusCode, &'static str, &'static str, bool) {
+        match self {
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found_error", "invalid_request_error", false),
+            Self::Invalid => (StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_request_error", false),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "invalid_request_error", false),
+            Self::NoKey => (StatusCode::SERVICE_UNAVAILABLE, "api_error", "server_error", false),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", false),
+            Self::Spent => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "insufficient_quota", false),
+            Self::NoLedger => (StatusCode::SERVICE_UNAVAILABLE, "api_error", "server_error", true),
+            Self::Unreachable => (StatusCode::BAD_GATEWAY, "api_error", "server_error", true),
+            Self::Slow => (StatusCode::GATEWAY_TIMEOUT, "api_error", "server_error", true),
+            Self::Redirect => (StatusCode::BAD_GATEWAY, "api_error", "server_error", false),
+        }
+    }
+
+    /// As figures call it.
+    pub(super) fn outcome(self) -> &'static str {
+        match self {
+            Self::Spent => "over_budget",
+            Self::Unreachable | Self::Slow | Self::Redirect => "unreachable",
+            _ => "refused",
+        }
+    }
 }
 
 /// A request that was not passed on.
@@ -23,25 +69,56 @@ pub(super) enum Kind {
 pub(super) struct Refusal {
     pub(super) kind: Kind,
     pub(super) message: String,
+    /// After how long another try may go better.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), retry_after: None }
     }
 
     pub(super) fn no_key(message: impl Into<String>) -> Self {
         Self::new(Kind::NoKey, message)
     }
 
-    pub(super) fn into_response(self) -> Response<Body> {
-        let (status, kind, retry) = match self.kind {
-            Kind::NotFound => (StatusCode::NOT_FOUND, "not_found_error", false),
-            // Asking again does not bring a key; without the header the clients' SDK would, for minutes.
-            Kind::NoKey => (StatusCode::SERVICE_UNAVAILABLE, "api_error", false),
-            Kind::Unreachable => (StatusCode::BAD_GATEWAY, "api_error", true),
+    pub(super) fn no_ledger() -> Self {
+        let message = "rekindle: the gateway cannot reach the ledger, which counts model requests; try again";
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Kind::NoLedger, message) }
+    }
+
+    pub(super) fn spent(spent: &Spent) -> Self {
+        let Spent { budget, kind, used, most, midnight } = spent;
+        let amount = |n: u64| match kind.as_str() {
+            "cost" => format!("{:.4}", n as f64 / 1e9),
+            _ => n.to_string(),
         };
-        let error = json!({"type": "error", "error": {"type": kind, "message": self.message}});
+        let (whose, again) = match budget.as_str() {
+            "owner_day" => ("your budget for the day", true),
+            "unit_day" => ("this unit's budget for the day", true),
+            _ => ("this turn's budget", false),
+        };
+        let when = match again {
+            true => format!("it begins anew at midnight UTC, in {} min", midnight.as_secs().div_ceil(60)),
+            false => "the next turn has its own".into(),
+        };
+        let message = format!(
+            "rekindle: {whose} is used up: {} of {} {kind} (budgets.{budget}.{kind}); {when}",
+            amount(*used),
+            amount(*most)
+        );
+        Self { retry_after: Some(*midnight), ..Self::new(Kind::Spent, message) }
+    }
+
+    pub(super) fn into_response(self, api: Api) -> Response<Body> {
+        let (status, anthropic, openai, retry) = self.kind.shape();
+        let error = match api {
+            Api::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": self.message}}),
+            Api::OpenAi => {
+                let code = (self.kind == Kind::Spent).then_some(openai);
+                json!({"error": {"message": self.message, "type": openai, "param": null, "code": code}})
+            }
+        };
         let body = Full::new(Bytes::from(error.to_string()));
         let mut response = Response::new(body.map_err(|never| match never {}).boxed());
         *response.status_mut() = status;
@@ -49,6 +126,9 @@ impl Refusal {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let retry = if retry { "true" } else { "false" };
         headers.insert("x-should-retry", HeaderValue::from_static(retry));
+        if let Some(after) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+        }
         response
     }
 }

@@ -10,7 +10,7 @@ use super::problem::{Answer, Failure};
 use super::submit;
 use super::trace::Traceparent;
 use crate::app::App;
-use crate::auth::{Caller, IMPERSONATE};
+use crate::auth::{Caller, Scope};
 
 /// Runs one turn of the unit that the envelope addresses.
 pub async fn dispatch(
@@ -39,8 +39,9 @@ pub async fn dispatch(
 fn subject(caller: &Caller, dispatch: &Dispatch) -> Result<Owner, Failure> {
     let subject = &dispatch.identity.subject;
     let owner = Owner::parse(subject.as_str()).map_err(|e| Failure::invalid("/identity/subject", e.to_string()))?;
-    if owner != caller.owner && !caller.may_impersonate {
-        let detail = format!("identity.subject must be your own `sub` unless your token has the scope {IMPERSONATE}");
+    if owner != caller.owner && !caller.may(Scope::Impersonate) {
+        let scope = Scope::Impersonate.as_str();
+        let detail = format!("identity.subject must be your own `sub` unless your token has the scope {scope}");
         return Err(Failure::new(ErrorCode::Forbidden, detail).at("/identity/subject"));
     }
     Ok(owner)

@@ -4,9 +4,11 @@ mod body;
 mod checks;
 mod dispatch;
 mod events;
+mod grants;
 mod health;
 mod intake;
 mod invoke;
+mod keys;
 mod openapi;
 mod outcome;
 mod pool;
@@ -33,7 +35,9 @@ use contract::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
+use crate::auth::guard;
 use problem::{Answer, Failure};
+use routes::Access;
 
 pub use outcome::TurnResult;
 pub use submit::AcceptedTurn;
@@ -43,7 +47,12 @@ pub use workspaces::Looks;
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
     for route in routes::table() {
-        router = router.route(route.path, route.handler);
+        let handler = match route.access {
+            // Every route for callers has its guard from here; none can forget it.
+            Access::Caller(scope) => route.handler.route_layer(from_fn_with_state((app.clone(), scope), guard)),
+            Access::Open | Access::Runtime => route.handler,
+        };
+        router = router.route(route.path, handler);
     }
     router
         .fallback(unknown_route)

@@ -45,7 +45,14 @@ pub(super) fn document() -> Value {
         "components": {
             "schemas": generator.take_definitions(true),
             "securitySchemes": {
-                "caller": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "caller": {
+                    "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+                    "description": "A JWT, or an API key (`rk_…`); with the scope that the operation names.",
+                },
+                "apiKey": {
+                    "type": "apiKey", "in": "header", "name": "x-api-key",
+                    "description": "An API key, where no Authorization header is sent.",
+                },
                 "runtime": { "type": "http", "scheme": "bearer" },
             },
         },
@@ -73,7 +80,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
     }
     match route.access {
         Access::Open => {}
-        Access::Caller => operation["security"] = json!([{ "caller": [] }]),
+        Access::Caller(scope) => {
+            operation["security"] = json!([{ "caller": [scope.as_str()] }, { "apiKey": [scope.as_str()] }]);
+        }
         Access::Runtime => operation["security"] = json!([{ "runtime": [] }]),
     }
     operation
@@ -84,6 +93,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     let in_path = path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}')).map(|name| {
         let description = match name {
             "unit" => "Short name, full name or uid.",
+            "owner" => "Its `sub`, percent-encoded.",
             "path" => "Relative to the workspace; slashes are part of it.",
             _ => "Its id.",
         };
@@ -120,8 +130,11 @@ fn responses(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
         responses.insert(status.to_string(), response);
     }
     let mut errors: BTreeMap<u16, Vec<&ErrorCode>> = BTreeMap::new();
-    let unauthenticated = (route.access == Access::Caller).then_some(&ErrorCode::Unauthenticated);
-    for code in route.errors.iter().chain(unauthenticated) {
+    let guards: &[ErrorCode] = match route.access {
+        Access::Caller(_) => &[ErrorCode::Unauthenticated, ErrorCode::Forbidden, ErrorCode::TooMany],
+        Access::Open | Access::Runtime => &[],
+    };
+    for code in route.errors.iter().chain(guards.iter().filter(|code| !route.errors.contains(code))) {
         errors.entry(code.status()).or_default().push(code);
     }
     for (status, codes) in errors {

@@ -171,6 +171,7 @@ pub fn at_fault(reason: FailReason) -> Source {
         | FailReason::Timeout
         | FailReason::Cancelled
         | FailReason::Oom
+        | FailReason::Flooded
         | FailReason::WorkspaceUnusable => Source::Function,
     }
 }
@@ -181,6 +182,7 @@ fn explain(reason: FailReason) -> &'static str {
         FailReason::Timeout => "the turn ran for longer than its profile allows",
         FailReason::Cancelled => "the turn was cancelled",
         FailReason::Oom => "memory ran out during the turn",
+        FailReason::Flooded => "the turn said more than `limits` of the deployment allow, and its worker was ended",
         FailReason::WorkerLost => "the worker was lost and no other could be asked what came of the turn",
         FailReason::Dead => "the turn is out of attempts: each worker was lost while it ran",
         FailReason::StartFailed => "no worker could be started",

@@ -14,7 +14,7 @@ use super::problem::Answer;
 use super::views::time;
 use crate::address::shown_name;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, Scope};
 
 /// Units that have a worker, and how warm turns were served.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -75,7 +75,7 @@ pub async fn get(State(app): State<App>, caller: Caller) -> Answer {
     let ledger = app.ledger()?;
     let units = ledger.pool(&caller.owner).await?;
     let Hits { warm, prewarmed, cold } = ledger.hits(&caller.owner).await?;
-    let owners = match caller.may_administer {
+    let owners = match caller.may(Scope::Admin) {
         false => None,
         true => {
             let shown = |PoolCounts { live, idle }| OwnerCounts { live, idle };

@@ -1,10 +1,9 @@
 //! The table of routes: the router is built from it and the OpenAPI document describes it, so neither can lack one.
 
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use contract::ErrorCode::{
-    self, Conflict, Forbidden, IdempotencyMismatch, InvalidDocument, InvalidParameter, MalformedJson, NotFound,
-    StillRunning, TooLarge, TooMany, TurnFailed, Unauthenticated, Unavailable, UnknownProfile, UnknownRunner,
-    UnsupportedMediaType,
+    self, Conflict, IdempotencyMismatch, InvalidDocument, InvalidParameter, MalformedJson, NotFound, StillRunning,
+    TooLarge, TooMany, TurnFailed, Unauthenticated, Unavailable, UnknownProfile, UnknownRunner, UnsupportedMediaType,
 };
 use contract::{Dispatch, InspectAnswer, InvokeBody, RuntimeEvent};
 use http::Method;
@@ -16,8 +15,9 @@ use super::submit::AcceptedTurn;
 use super::turns::{Cancelled, TurnList};
 use super::units::UnitList;
 use super::views::{TurnView, UnitView};
-use super::{dispatch, events, health, invoke, openapi, pool, runtime_events, turns, units, workspaces};
+use super::{dispatch, events, grants, health, invoke, keys, openapi, pool, runtime_events, turns, units, workspaces};
 use crate::app::App;
+use crate::auth::Scope;
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
 
@@ -26,8 +26,8 @@ type Make = fn(&mut SchemaGenerator) -> Schema;
 pub(super) enum Access {
     /// Anybody.
     Open,
-    /// Whoever shows a caller's JWT.
-    Caller,
+    /// Whoever shows a caller's credential with this scope.
+    Caller(Scope),
     /// The runtime, with its token.
     Runtime,
 }
@@ -110,7 +110,10 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 /// All routes.
 pub(super) fn table() -> Vec<Route> {
-    [submissions(), of_turns(), of_units(), of_workspaces(), of_the_platform()].into_iter().flatten().collect()
+    [submissions(), of_turns(), of_units(), of_workspaces(), of_grants(), of_keys(), of_the_platform()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn submission(
@@ -126,7 +129,7 @@ fn submission(
         handler,
         id,
         summary,
-        access: Access::Caller,
+        access: Access::Caller(Scope::Invoke),
         parameters: SUBMIT,
         body: Some(body),
         answers: vec![
@@ -165,14 +168,13 @@ fn submissions() -> Vec<Route> {
         "Run one turn of a unit, which need not exist yet.",
         schema::<InvokeBody>,
     );
-    let mut dispatch = submission(
+    let dispatch = submission(
         "/v1/dispatch",
         post(dispatch::dispatch),
         "dispatch",
         "Run one turn of the unit that a unit.v1 envelope addresses.",
         schema::<Dispatch>,
     );
-    dispatch.errors.push(Forbidden);
     vec![invoke, dispatch]
 }
 
@@ -183,13 +185,14 @@ fn plain(
     id: &'static str,
     summary: &'static str,
 ) -> Route {
+    let scope = if method == Method::GET { Scope::Read } else { Scope::Invoke };
     Route {
         method,
         path,
         handler,
         id,
         summary,
-        access: Access::Caller,
+        access: Access::Caller(scope),
         parameters: &[],
         body: None,
         answers: Vec::new(),
@@ -331,6 +334,68 @@ fn of_workspaces() -> Vec<Route> {
                 get(workspaces::diff),
                 "workspaceDiff",
                 "What a commit of a workspace changed, or what differs between two.",
+            )
+        },
+    ]
+}
+
+fn of_grants() -> Vec<Route> {
+    let path = "/v1/workspaces/{id}/grants/{owner}";
+    let mut grant = plain(
+        Method::PUT,
+        path,
+        put(grants::grant),
+        "grantWorkspace",
+        "Let another owner use a workspace of the caller's, or change how.",
+    );
+    grant.body = Some(schema::<grants::GrantBody>);
+    grant.answers = vec![(204, "It is so from now on; workers that mount more than that are ended.", Content::None)];
+    grant.errors.extend([MalformedJson, InvalidDocument, TooLarge, UnsupportedMediaType, Conflict]);
+    vec![
+        Route {
+            answers: vec![(200, "Its grants.", Content::Json(schema::<grants::GrantList>))],
+            ..plain(
+                Method::GET,
+                "/v1/workspaces/{id}/grants",
+                get(grants::list),
+                "listGrants",
+                "Who else may use a workspace of the caller's.",
+            )
+        },
+        grant,
+        Route {
+            answers: vec![(204, "No start mounts it any more; workers that do are ended.", Content::None)],
+            ..plain(Method::DELETE, path, delete(grants::revoke), "revokeGrant", "End a grant.")
+        },
+    ]
+}
+
+fn of_keys() -> Vec<Route> {
+    let mut make = plain(
+        Method::POST,
+        "/v1/keys",
+        post(keys::make),
+        "makeKey",
+        "Make an API key for the caller. Not for callers that came with one.",
+    );
+    make.body = Some(schema::<keys::NewKey>);
+    make.answers = vec![(201, "The key, which is shown this once.", Content::Json(schema::<keys::MadeKey>))];
+    make.errors = vec![MalformedJson, InvalidDocument, TooLarge, UnsupportedMediaType, Conflict, Unavailable];
+    vec![
+        make,
+        Route {
+            answers: vec![(200, "Its keys, the oldest first.", Content::Json(schema::<keys::KeyList>))],
+            errors: vec![Unavailable],
+            ..plain(Method::GET, "/v1/keys", get(keys::list), "listKeys", "The caller's API keys.")
+        },
+        Route {
+            answers: vec![(204, "Every gateway refuses it from now on.", Content::None)],
+            ..plain(
+                Method::DELETE,
+                "/v1/keys/{id}",
+                delete(keys::revoke),
+                "revokeKey",
+                "End an API key of the caller's.",
             )
         },
     ]

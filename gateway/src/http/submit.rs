@@ -46,6 +46,12 @@ pub async fn answer(app: &App, caller: &Caller, headers: &HeaderMap, submission:
             let index = requested.iter().position(|at| at.id == id).unwrap_or_default();
             return Err(Failure::not_found(&format!("workspace `{id}`")).at(&format!("/workspaces/{index}/id")));
         }
+        Submitted::WorkspaceReadOnly(id) => {
+            let index = requested.iter().position(|at| at.id == id).unwrap_or_default();
+            let detail = format!("workspace `{id}` was granted to you read only; ask for it with the mode `ro`");
+            let pointer = format!("/workspaces/{index}/mode");
+            return Err(Failure::new(ErrorCode::Forbidden, detail).at(&pointer));
+        }
         Submitted::QueueFull { retry_after } => {
             let detail = "too many turns wait in this unit; try again when some are done";
             return Err(Failure::new(ErrorCode::TooMany, detail).retry_after(retry_after));

@@ -1,7 +1,7 @@
 //! `{unit}` and `{turn}` of a route, and whether the caller may know of them.
 
 use axum::extract::{FromRequestParts, Path};
-use contract::{ErrorCode, Owner, TurnId, UnitId};
+use contract::{ErrorCode, TurnId, UnitId};
 use http::request::Parts;
 use ledger::{TurnRecord, UnitRecord};
 
@@ -42,7 +42,13 @@ impl UnitPath {
     /// # Errors
     /// 404 when there is none or it is somebody else's.
     pub async fn record(&self, app: &App) -> Result<UnitRecord, Failure> {
-        let record = app.ledger()?.unit(&self.uid()).await?;
+        let (ledger, uid) = (app.ledger()?, self.uid());
+        // A uid may be anybody's, and whoever knows an owner and a name can compute it.
+        if matches!(self.address, Address::Uid(_)) {
+            let owner = ledger.unit_owner(&uid).await?;
+            owner.filter(|owner| self.caller.may_see(owner)).ok_or_else(|| Failure::not_found("unit"))?;
+        }
+        let record = ledger.unit(&uid).await?;
         record.filter(|unit| self.caller.may_see(&unit.owner)).ok_or_else(|| Failure::not_found("unit"))
     }
 }
@@ -76,13 +82,6 @@ impl TurnPath {
     pub async fn record(&self, app: &App) -> Result<TurnRecord, Failure> {
         let record = app.ledger()?.turn(&self.turn).await?;
         record.filter(|turn| self.caller.may_see(&turn.owner)).ok_or_else(|| Failure::not_found("turn"))
-    }
-}
-
-impl Caller {
-    /// Whether the things of this owner exist for the caller.
-    pub fn may_see(&self, owner: &Owner) -> bool {
-        self.owner == *owner || self.may_impersonate
     }
 }
 

@@ -88,11 +88,14 @@ impl FromRequestParts<App> for WorkspaceAt {
 }
 
 impl WorkspaceAt {
-    /// Looks, if the workspace is the caller's: it is its who used it first. What is nobody's yet is not there for anybody.
+    /// Looks, if the workspace is the caller's (it is its who used it first) or was granted to it. What is nobody's yet is not
+    /// there for anybody.
     async fn look(self, app: &App, look: Look) -> Result<InspectAnswer, Failure> {
-        let owner = app.ledger()?.workspace_owner(&self.id).await?;
-        let owner = owner.filter(|owner| self.caller.may_see(owner)).ok_or_else(|| Failure::not_found("workspace"))?;
-        let _place = app.looks.admit(&owner).await?;
+        let access = app.ledger()?.workspace_access(&self.id, &self.caller.owner).await?;
+        let seen = access.filter(|access| access.granted.is_some() || self.caller.may_see(&access.owner));
+        seen.ok_or_else(|| Failure::not_found("workspace"))?;
+        // Who looks pays for it, not who shared.
+        let _place = app.looks.admit(&self.caller.owner).await?;
         let request = InspectRequest { workspace: self.id, look, deadline_sec: None };
         app.runtime.inspect(&request).await.map_err(|error| match error {
             RuntimeError::NotFound => {

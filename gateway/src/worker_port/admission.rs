@@ -1,10 +1,9 @@
 //! From an accepted connection to the one who answers it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use contract::{DispatchClaims, Generation, UnitId};
-use ledger::{Ledger, LedgerError, Standing};
+use contract::DispatchClaims;
+use ledger::{LedgerError, Standing};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -12,13 +11,11 @@ use super::WorkerPort;
 use super::facade::Facade;
 use super::listener::{Rewound, Wire};
 use super::preamble::{self, Kind, PreambleError};
+use super::proxied;
 use crate::tokens::TokenError;
 
 /// `scope` of a token that may use the worker port.
 const SCOPE: &str = "worker";
-
-/// How often an open model connection's generation is looked up, for ends that another gateway saw.
-const LOOK: Duration = Duration::from_secs(15);
 
 /// Why a connection is closed before it is served.
 #[derive(Debug, thiserror::Error)]
@@ -72,10 +69,13 @@ async fn admit(port: &WorkerPort, mut wire: Wire) -> Result<Admitted, Refused> {
     if claims.scope != SCOPE {
         return Err(Refused::Scope);
     }
-    if is_over(&port.ledger, &claims.unit, claims.generation).await? {
-        return Err(Refused::Over);
+    let current = port.ledger.current(&claims.unit, claims.generation).await?;
+    match (current.standing, preamble.kind) {
+        (Standing::Over, _) => return Err(Refused::Over),
+        (Standing::Draining, Kind::Http) if current.taken.is_none() => return Err(Refused::Over),
+        _ => {}
     }
-    let seat = port.links.open(&claims.unit, claims.generation).ok_or(Refused::TooMany)?;
+    let seat = port.links.open(&claims.unit, claims.generation, preamble.kind).ok_or(Refused::TooMany)?;
     Ok(Admitted { kind: preamble.kind, claims, seat, io: Rewound { first: preamble.behind, rest: wire } })
 }
 
@@ -95,12 +95,9 @@ impl Admitted {
                     tokio::time::sleep(port.drain).await;
                 };
                 tokio::select! {
-                    () = port.broker.serve_http(&self.claims, self.io, cancel.clone()) => {}
+                    () = serve_http(port, &self.claims, self.io, cancel.clone()) => {}
                     () = over.cancelled() => {}
                     () = drained => {}
-                    () = until_over(port, &self.claims) => {
-                        port.links.close_generation(&self.claims.unit, self.claims.generation);
-                    }
                 }
             }
         }
@@ -108,17 +105,13 @@ impl Admitted {
     }
 }
 
-/// Resolves when the ledger says that the generation is over. A ledger that does not answer says nothing.
-async fn until_over(port: &WorkerPort, claims: &DispatchClaims) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        if let Ok(true) = is_over(&port.ledger, &claims.unit, claims.generation).await {
-            return;
-        }
+/// The broker's, or a proxy's.
+async fn serve_http(port: &WorkerPort, claims: &DispatchClaims, mut io: Rewound<Wire>, cancel: CancellationToken) {
+    let first = cancel.run_until_cancelled(proxied::is_proxied(&mut io));
+    match first.await {
+        Some(Ok(true)) => port.egress.serve(&port.ledger, claims, io, cancel).await,
+        Some(Ok(false)) => port.broker.serve_http(claims, io, cancel).await,
+        // It said nothing for too long, or broke off.
+        Some(Err(_)) | None => {}
     }
-}
-
-async fn is_over(ledger: &Ledger, uid: &UnitId, generation: Generation) -> Result<bool, LedgerError> {
-    let current = ledger.current(uid, generation).await?;
-    Ok(matches!(current.standing, Standing::Over))
 }

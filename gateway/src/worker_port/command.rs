@@ -32,6 +32,11 @@ impl Command {
         shown.to_lowercase()
     }
 
+    /// Its bytes, as a measure of what it costs.
+    pub(super) fn bytes(&self) -> usize {
+        self.words.iter().map(|word| word.len() + MOST_HEAD).sum()
+    }
+
     /// What follows the name.
     pub(super) fn args(&self) -> &[Bytes] {
         &self.words[1..]
@@ -76,9 +81,14 @@ impl Commands {
         &mut self.buf
     }
 
-    /// Whether more may be read before a command is taken out.
-    pub(super) fn has_room(&self) -> bool {
-        self.buf.len() < self.most_bytes
+    /// Most bytes of one command.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.most_bytes
+    }
+
+    /// Bytes that are kept and not taken out yet.
+    pub(super) fn held(&self) -> usize {
+        self.buf.len()
     }
 
     /// Whether the buffer holds the beginning of something.

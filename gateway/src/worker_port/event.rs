@@ -118,8 +118,8 @@ fn take_done(body: &mut EventBody) -> Option<Done> {
 
 /// Whether it is a worker's to find. Where it is not, the ledger gives the reason that it knows, or `error`.
 fn is_workers(reason: FailReason) -> bool {
-    use FailReason::{Cancelled, Dead, Error, Oom, Timeout, WorkspaceUnusable};
-    matches!(reason, Error | Timeout | Cancelled | Oom | Dead | WorkspaceUnusable)
+    use FailReason::{Cancelled, Dead, Error, Flooded, Oom, Timeout, WorkspaceUnusable};
+    matches!(reason, Error | Timeout | Cancelled | Oom | Flooded | Dead | WorkspaceUnusable)
 }
 
 #[cfg(test)]

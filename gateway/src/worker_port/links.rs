@@ -12,6 +12,9 @@ use contract::{Generation, TurnId, TurnMessage, UnitId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::{Allowance, Rates};
+use super::preamble::Kind;
+
 /// Connections that one generation may have here at once.
 pub const CONNECTIONS_PER_GENERATION: usize = 64;
 
@@ -37,11 +40,13 @@ pub struct Links(Arc<Registry>);
 struct Registry {
     next: AtomicU64,
     relink: watch::Sender<()>,
+    rates: Rates,
     generations: Mutex<HashMap<(UnitId, Generation), Members>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Members {
+    allowance: Arc<Allowance>,
     seats: HashMap<u64, Member>,
     /// The connection that read last.
     reader: Option<u64>,
@@ -49,6 +54,7 @@ struct Members {
 
 #[derive(Debug)]
 struct Member {
+    kind: Kind,
     queue: VecDeque<Control>,
     bell: Arc<Notify>,
     over: CancellationToken,
@@ -56,19 +62,20 @@ struct Member {
 
 impl Default for Links {
     fn default() -> Self {
-        Self::new()
+        Self::new(&settings::Limits::default())
     }
 }
 
 impl Links {
-    /// An empty registry.
+    /// An empty registry, for generations that may say as much as `limits` has it.
     ///
     /// Numbers begin at random, so that one of a gateway that was restarted, or of another, is never taken for one of
     /// ours. They stay below 2^53: Lua keeps them as doubles.
-    pub fn new() -> Self {
+    pub fn new(limits: &settings::Limits) -> Self {
         let first = u64::from(rand::random::<u32>()) << 20;
         let next = AtomicU64::new(first + 1);
-        Self(Arc::new(Registry { next, relink: watch::Sender::new(()), generations: Mutex::default() }))
+        let (relink, rates) = (watch::Sender::new(()), Rates::from(limits));
+        Self(Arc::new(Registry { next, relink, rates, generations: Mutex::default() }))
     }
 
     /// Hands a turn to the pending or next read of the connection that it was given to. Dropped when that is gone.
@@ -108,20 +115,52 @@ impl Links {
         }
     }
 
+    /// Ends what no turn needs of a generation that drains: its connections to models and other hosts. The one on which it
+    /// is told to end stays until its worker has ended.
+    pub fn close_http(&self, uid: &UnitId, generation: Generation) {
+        let members = self.lock();
+        if let Some(members) = members.get(&(uid.clone(), generation)) {
+            for member in members.seats.values().filter(|member| member.kind == Kind::Http) {
+                member.over.cancel();
+            }
+        }
+    }
+
+    /// A generation is over: its connections end, and what it said is forgotten when the last has.
+    pub(super) fn forget(&self, uid: &UnitId, generation: Generation) {
+        self.close_generation(uid, generation);
+        let mut generations = self.lock();
+        let key = (uid.clone(), generation);
+        if generations.get(&key).is_some_and(|members| members.seats.is_empty()) {
+            generations.remove(&key);
+        }
+    }
+
+    /// The generations that have connections here, or had some and are not known to be over: who connects anew has said what
+    /// it said.
+    pub fn generations(&self) -> Vec<(UnitId, Generation)> {
+        self.lock().keys().cloned().collect()
+    }
+
     /// Connections that are open now.
     pub fn open_connections(&self) -> usize {
         self.lock().values().map(|m| m.seats.len()).sum()
     }
 
     /// Takes a seat for a new connection; `None` when the generation has too many.
-    pub(crate) fn open(&self, uid: &UnitId, generation: Generation) -> Option<Seat> {
+    pub(super) fn open(&self, uid: &UnitId, generation: Generation, kind: Kind) -> Option<Seat> {
         let mut generations = self.lock();
-        let members = generations.entry((uid.clone(), generation)).or_default();
+        let members = generations.entry((uid.clone(), generation)).or_insert_with(|| Members {
+            allowance: Arc::new(Allowance::new(self.0.rates)),
+            seats: HashMap::new(),
+            reader: None,
+        });
         if members.seats.len() >= CONNECTIONS_PER_GENERATION {
             return None;
         }
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let member = Member { queue: VecDeque::new(), bell: Arc::new(Notify::new()), over: CancellationToken::new() };
+        let (bell, over) = (Arc::new(Notify::new()), CancellationToken::new());
+        let member = Member { kind, queue: VecDeque::new(), bell, over };
         let seat = Seat {
             links: self.clone(),
             uid: uid.clone(),
@@ -130,6 +169,7 @@ impl Links {
             bell: member.bell.clone(),
             over: member.over.clone(),
             relink: self.0.relink.subscribe(),
+            allowance: members.allowance.clone(),
         };
         members.seats.insert(number, member);
         Some(seat)
@@ -165,6 +205,7 @@ pub(crate) struct Seat {
     bell: Arc<Notify>,
     over: CancellationToken,
     relink: watch::Receiver<()>,
+    allowance: Arc<Allowance>,
 }
 
 impl Seat {
@@ -176,6 +217,11 @@ impl Seat {
     /// Cancelled when the generation is over.
     pub(crate) fn over(&self) -> &CancellationToken {
         &self.over
+    }
+
+    /// What the generation may say.
+    pub(super) fn allowance(&self) -> &Allowance {
+        &self.allowance
     }
 
     /// From now on this is the generation's reading connection.
@@ -214,9 +260,6 @@ impl Drop for Seat {
             if members.reader == Some(self.number) {
                 members.reader = None;
             }
-            if members.seats.is_empty() {
-                generations.remove(&key);
-            }
         }
     }
 }
@@ -230,8 +273,8 @@ mod tests {
 
     #[test]
     fn a_relink_reaches_who_waits_and_not_who_comes_later() {
-        let links = Links::new();
-        let seat = links.open(&testing::uid("relink"), GENERATION).unwrap();
+        let links = Links::default();
+        let seat = links.open(&testing::uid("relink"), GENERATION, Kind::Redis).unwrap();
         let before = seat.relinked();
         links.relink();
         assert!(before.has_changed().unwrap());
@@ -240,9 +283,10 @@ mod tests {
 
     #[test]
     fn controls_wait_in_order_for_their_connection_and_are_queued_once() {
-        let links = Links::new();
+        let links = Links::default();
         let uid = testing::uid("links");
-        let (a, b) = (links.open(&uid, GENERATION).unwrap(), links.open(&uid, GENERATION).unwrap());
+        let (a, b) =
+            (links.open(&uid, GENERATION, Kind::Redis).unwrap(), links.open(&uid, GENERATION, Kind::Redis).unwrap());
         let turn = testing::turn_id(1);
         links.cancel_reader(&uid, GENERATION, turn.clone());
         assert_eq!(b.pop(), None, "nobody reads yet");
@@ -260,27 +304,42 @@ mod tests {
 
     #[test]
     fn seats_are_bounded_and_given_back() {
-        let links = Links::new();
+        let links = Links::default();
         let uid = testing::uid("links");
         let mut seats: Vec<_> =
-            (0..CONNECTIONS_PER_GENERATION).map(|_| links.open(&uid, GENERATION).unwrap()).collect();
-        assert!(links.open(&uid, GENERATION).is_none());
-        assert!(links.open(&uid, Generation(4)).is_some(), "another generation");
+            (0..CONNECTIONS_PER_GENERATION).map(|_| links.open(&uid, GENERATION, Kind::Redis).unwrap()).collect();
+        assert!(links.open(&uid, GENERATION, Kind::Redis).is_none());
+        assert!(links.open(&uid, Generation(4), Kind::Redis).is_some(), "another generation");
         seats.pop();
-        assert!(links.open(&uid, GENERATION).is_some());
+        assert!(links.open(&uid, GENERATION, Kind::Redis).is_some());
         drop(seats);
         assert_eq!(links.open_connections(), 0);
+        for generation in [GENERATION, Generation(4)] {
+            links.forget(&uid, generation);
+        }
         assert!(links.lock().is_empty(), "nothing is left behind");
     }
 
     #[test]
     fn closing_a_generation_ends_its_connections_only() {
-        let links = Links::new();
+        let links = Links::default();
         let uid = testing::uid("links");
-        let old = links.open(&uid, GENERATION).unwrap();
-        let new = links.open(&uid, Generation(4)).unwrap();
+        let old = links.open(&uid, GENERATION, Kind::Redis).unwrap();
+        let new = links.open(&uid, Generation(4), Kind::Redis).unwrap();
         links.close_generation(&uid, GENERATION);
         assert!(old.over().is_cancelled());
         assert!(!new.over().is_cancelled());
+    }
+
+    #[test]
+    fn what_a_draining_generation_needs_stays_open() {
+        let links = Links::default();
+        let uid = testing::uid("links");
+        let reader = links.open(&uid, GENERATION, Kind::Redis).unwrap();
+        let model = links.open(&uid, GENERATION, Kind::Http).unwrap();
+        assert_eq!(links.generations(), [(uid.clone(), GENERATION)]);
+        links.close_http(&uid, GENERATION);
+        assert!(model.over().is_cancelled());
+        assert!(!reader.over().is_cancelled());
     }
 }

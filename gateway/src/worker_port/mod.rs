@@ -5,6 +5,7 @@
 //! generation may do is decided by the ledger's scripts, never by what it says of itself.
 
 mod admission;
+mod allowance;
 mod command;
 mod event;
 mod facade;
@@ -12,7 +13,10 @@ mod links;
 mod listener;
 mod nonce;
 mod preamble;
+mod proxied;
 mod reply;
+mod request;
+mod revocation;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -26,6 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::egress::Egress;
 use crate::metrics::Deliveries;
 use crate::tokens::DispatchTokens;
 
@@ -46,6 +51,8 @@ pub struct WorkerPort {
     pub links: Links,
     /// Answers `http` connections.
     pub broker: Arc<Broker>,
+    /// Answers those that take the gateway for a proxy.
+    pub egress: Arc<Egress>,
     /// Bounds; `event_bytes` is used here.
     pub limits: settings::Limits,
     /// How long model streams may go on after `serve` is told to end.
@@ -61,6 +68,8 @@ impl WorkerPort {
         let unadmitted = Arc::new(Semaphore::new(MOST_UNADMITTED));
         let port = Arc::new(self);
         let mut connections = JoinSet::new();
+        let watch = revocation::watch(&port);
+        tokio::pin!(watch);
         loop {
             let admit = async {
                 // The semaphore is never closed.
@@ -69,6 +78,7 @@ impl WorkerPort {
             };
             tokio::select! {
                 () = cancel.cancelled() => break,
+                () = &mut watch => {}
                 Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
                 (permit, accepted) = admit => match accepted {
                     Ok(wire) => {
@@ -84,8 +94,14 @@ impl WorkerPort {
             }
         }
         drop(listener);
-        while let Some(ended) = connections.join_next().await {
-            log_panic(ended);
+        loop {
+            tokio::select! {
+                () = &mut watch => {}
+                ended = connections.join_next() => match ended {
+                    Some(ended) => log_panic(ended),
+                    None => break,
+                },
+            }
         }
     }
 }

@@ -102,6 +102,19 @@ impl Reply {
     }
 }
 
+/// The answer to a command with too few words, or too many.
+pub(super) fn wrong_number(command: &str) -> Reply {
+    Reply::error(format!("ERR wrong number of arguments for '{command}' command"))
+}
+
+/// The answer to whoever names another stream than its own.
+pub(super) fn not_its_key() -> Reply {
+    Reply::error(
+        "NOPERM this user has no permissions to access one of the keys used as arguments; a worker reads its own \
+         in-stream and writes its own out-stream",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

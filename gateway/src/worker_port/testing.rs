@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Links, Listener, WorkerPort};
 use crate::broker::Broker;
+use crate::egress::Egress;
 use crate::metrics::Deliveries;
 use crate::tokens::DispatchTokens;
 
@@ -66,7 +67,7 @@ pub(crate) fn tokens() -> DispatchTokens {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key.pem");
     std::fs::write(&path, key_pem()).unwrap();
-    DispatchTokens::from_pem_file(&path).unwrap()
+    DispatchTokens::from_pem_files(&path, &[]).unwrap()
 }
 
 /// A private `redis-server` on a socket in a folder of its own.
@@ -123,18 +124,23 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(settings::Limits::default()).await
+    }
+
+    pub(crate) async fn with(limits: settings::Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let redis = Redis::start(folder.path()).await;
         let url = format!("redis+unix://{}", redis.socket().display());
         let ledger = Ledger::connect(Config::new(url, "01JZ3Y7QK8W9V6X5T4S3R2Q1P0")).await.unwrap();
-        let links = Links::new();
+        let links = Links::new(&limits);
         let tokens = Arc::new(tokens());
         let port = WorkerPort {
             ledger: ledger.clone(),
             tokens: tokens.clone(),
             links: links.clone(),
-            broker: Arc::new(Broker::new(&settings::Broker::default()).unwrap()),
-            limits: settings::Limits::default(),
+            broker: Arc::new(Broker::new(&settings::Settings::default()).unwrap()),
+            egress: Arc::new(Egress::new(&settings::Settings::default()).unwrap()),
+            limits,
             drain: Duration::from_millis(100),
             deliveries: Deliveries::default(),
         };
@@ -143,6 +149,10 @@ impl World {
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(port.serve(listener, cancel.clone()));
         Self { redis: Some(redis), ledger, links, tokens, cancel, serving, turns: std::cell::Cell::new(1), folder }
+    }
+
+    pub(crate) fn redis_url(&self) -> String {
+        format!("redis+unix://{}", self.folder.path().join("redis.sock").display())
     }
 
     /// Starts Redis anew over what it kept.

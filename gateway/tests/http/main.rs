@@ -1,6 +1,7 @@
 //! The HTTP edge against a real, private `redis-server`; one module for each concern.
 
 mod answers;
+mod callers;
 mod pool;
 mod refusals;
 mod serving;

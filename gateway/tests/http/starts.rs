@@ -24,6 +24,8 @@ use crate::world::{KEY, RUNTIME_TOKEN, SOON, World, post, world};
 enum Reply {
     Run,
     Stale(u64),
+    /// As the runtime answers for a workload that has ended.
+    Over,
     Refuse(&'static str),
     Fail(&'static str),
 }
@@ -84,7 +86,8 @@ async fn start(State(runtime): State<Runtime>, Json(spec): Json<WorkloadSpec>) -
         Reply::Refuse(why) => {
             (StatusCode::BAD_REQUEST, Json(Problem::new(ErrorCode::InvalidDocument, why))).into_response()
         }
-        Reply::Stale(highest) => {
+        reply @ (Reply::Stale(_) | Reply::Over) => {
+            let highest = if let Reply::Stale(highest) = reply { highest } else { spec.unit.generation.0 };
             let mut problem = serde_json::to_value(Problem::new(ErrorCode::StaleGeneration, "over")).unwrap();
             problem["highest"] = highest.into();
             (StatusCode::CONFLICT, Json(problem)).into_response()
@@ -95,7 +98,7 @@ async fn start(State(runtime): State<Runtime>, Json(spec): Json<WorkloadSpec>) -
 fn dispatch(world: &mut World) -> (DropGuard, Arc<DispatchTokens>) {
     let path = world.folder().join("key.pem");
     std::fs::write(&path, KEY).unwrap();
-    let tokens = Arc::new(DispatchTokens::from_pem_file(&path).unwrap());
+    let tokens = Arc::new(DispatchTokens::from_pem_files(&path, &[]).unwrap());
     let dispatcher = Dispatcher {
         app: world.app.clone(),
         ledger: world.ledger.clone(),
@@ -176,6 +179,22 @@ async fn a_stale_generation_is_replaced_by_a_higher_one() {
     };
     timeout(SOON, second).await.unwrap();
     assert!(runtime.specs()[1].unit.generation.0 > highest);
+}
+
+#[tokio::test]
+async fn a_generation_that_is_over_before_its_worker_came_is_a_start_that_failed() {
+    let mut world = world().await;
+    let runtime = Runtime::default();
+    runtime.0.lock().unwrap().script.push_back(Reply::Over);
+    let _serving = runtime.serve(&world);
+    let _running = dispatch(&mut world);
+    let uid = submit(&world).await["uid"].as_str().unwrap().to_owned();
+    let unit = until(&world, &uid, |u| matches!(u.state, UnitState::Draining { .. })).await;
+    // It is counted and its end confirmed before another is started: no higher one was asked for in its place.
+    assert_eq!(unit.failed_starts, 1);
+    assert!(unit.start_detail.unwrap().contains("ended before its worker was ready"));
+    assert_eq!(runtime.specs().len(), 1);
+    assert_eq!(unit.state.generation(), Some(runtime.specs()[0].unit.generation));
 }
 
 #[tokio::test]

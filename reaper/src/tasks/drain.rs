@@ -4,7 +4,8 @@
 //! job's lease. The job is done only when the runtime confirms that nothing of the workload exists: its `destroy`
 //! succeeded. `destroy` is called for a workload that the runtime does not know as well, so that a start of it that is
 //! still under way is refused from then on. No timeout stands in for that confirmation: while the runtime cannot say, the
-//! unit stays Draining and the job is picked again after its lease.
+//! unit stays Draining and the job is picked again after its lease, which is short and renewed while the workload is being
+//! ended: what a killed reaper had begun is soon another one's.
 //!
 //! **Does not touch**: generations that do not drain, whatever the runtime says of them; workspaces and states; turns.
 
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::connect::chain;
+use crate::lease::{LEASE, renewed};
 use crate::status::{Board, Counts};
 
 /// In `/status`.
@@ -34,7 +36,7 @@ enum Left {
     Runtime(#[from] RuntimeError),
     #[error("the ledger could not")]
     Ledger(#[from] LedgerError),
-    #[error("it took longer than the lease")]
+    #[error("it took longer than it may")]
     TooLong,
 }
 
@@ -43,7 +45,7 @@ enum Left {
 pub struct Drains {
     ledger: Ledger,
     runtime: RuntimeClient,
-    lease: Duration,
+    bound: Duration,
     places: Arc<Semaphore>,
     board: Board,
     wake: Arc<Notify>,
@@ -61,14 +63,14 @@ impl Drains {
         board: Board,
         wake: Arc<Notify>,
     ) -> Self {
-        let lease = grace + BESIDES_GRACE;
+        let bound = grace + BESIDES_GRACE;
         let (reaps, under_way) = (JoinSet::new(), HashSet::new());
-        Self { ledger, runtime, lease, places, board, wake, reaps, under_way }
+        Self { ledger, runtime, bound, places, board, wake, reaps, under_way }
     }
 
     /// What a reap may take.
-    pub fn lease(&self) -> Duration {
-        self.lease
+    pub fn bound(&self) -> Duration {
+        self.bound
     }
 
     /// Collects what ended and picks as many jobs as there are places.
@@ -82,7 +84,7 @@ impl Drains {
         let places: Vec<_> = std::iter::from_fn(|| self.places.clone().try_acquire_owned().ok()).collect();
         let picked = match places.len() {
             0 => Ok(Vec::new()),
-            free => self.ledger.pick_drains(self.lease, free).await,
+            free => self.ledger.pick_drains(LEASE, free).await,
         };
         match picked {
             Ok(jobs) => {
@@ -98,16 +100,15 @@ impl Drains {
 
     fn begin(&mut self, job: DrainJob, place: OwnedSemaphorePermit) {
         let key = (job.uid.clone(), job.generation);
-        // Its lease ran out while it is still being ended here.
+        // Its lease ran out while it is still being ended here: the ledger was away, or this process was stopped for a while.
         if !self.under_way.insert(key) {
             return;
         }
-        let (ledger, runtime, lease, wake) = (self.ledger.clone(), self.runtime.clone(), self.lease, self.wake.clone());
+        let (ledger, runtime, bound, wake) = (self.ledger.clone(), self.runtime.clone(), self.bound, self.wake.clone());
         self.reaps.spawn(async move {
-            let reaped = match timeout(lease, reap(&ledger, &runtime, &job)).await {
-                Ok(reaped) => reaped,
-                Err(_) => Err(Left::TooLong),
-            };
+            let reaping = timeout(bound, reap(&ledger, &runtime, &job));
+            let reaped = renewed(reaping, || ledger.renew_drain(&job.uid, job.generation, LEASE)).await;
+            let reaped = reaped.unwrap_or(Err(Left::TooLong));
             drop(place);
             wake.notify_one();
             (job.uid, job.generation, reaped)
@@ -139,9 +140,9 @@ impl Drains {
         }
     }
 
-    /// Waits for the reaps under way, at most a lease; what is not done then is another reaper's.
+    /// Waits for the reaps under way, for as long as one may take; what is not done then is another reaper's.
     pub async fn finish(mut self) {
-        let until = Instant::now() + self.lease;
+        let until = Instant::now() + self.bound;
         let mut counts = Counts::default();
         while let Ok(Some(ended)) = timeout_at(until, self.reaps.join_next()).await {
             self.ended(ended, &mut counts);

@@ -9,5 +9,6 @@ pub mod leases;
 pub mod leftovers;
 pub mod lifetime;
 pub mod orphans;
+pub mod places;
 pub mod start_timeout;
 pub mod turn_timeout;

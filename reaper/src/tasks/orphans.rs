@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::chain;
+use crate::lease::{LEASE, renewed};
 use crate::periodic::{Activation, Failure};
 
 /// In `/status`.
@@ -44,7 +45,7 @@ pub struct Orphans {
     /// How long a workload is left alone that no unit has.
     pub grace: Duration,
     /// What ending a workload may take.
-    pub lease: Duration,
+    pub bound: Duration,
     /// Places of all reaps together.
     pub places: Arc<Semaphore>,
 }
@@ -68,7 +69,7 @@ impl Orphans {
             }
         }
         let ids: Vec<_> = listed.into_iter().map(|status| status.workload_id).collect();
-        let strays = self.ledger.strays(StrayKind::Workloads, &ids, self.grace, self.lease).await?;
+        let strays = self.ledger.strays(StrayKind::Workloads, &ids, self.grace, LEASE).await?;
         activation.again = strays.iter().any(|s| !s.due).then_some(self.grace);
         let mut reaps = JoinSet::new();
         for stray in strays.into_iter().filter(|s| s.due) {
@@ -94,7 +95,8 @@ impl Orphans {
             }
             self.runtime.destroy(&id).await
         };
-        match timeout(self.lease, ending).await {
+        let renew = || self.ledger.renew_stray(StrayKind::Workloads, &id, LEASE);
+        match renewed(timeout(self.bound, ending), renew).await {
             Ok(Ok(()) | Err(RuntimeError::NotFound)) => {
                 tracing::warn!(workload = %id, "no unit had this workload; it is destroyed");
                 return true;

@@ -61,3 +61,16 @@ async fn an_erasure_that_was_left_in_the_middle_is_ended() {
     assert_eq!(world.state(&kept.0).await, UnitState::Live { generation: kept.1 });
     reaper.stop().await;
 }
+
+#[tokio::test]
+async fn a_place_that_a_cold_unit_has_is_given_back() {
+    let world = World::with(|reaper| reaper.list_period_ms = 50).await;
+    let busy = world.busy_unit("busy", bounds(600_000)).await;
+    let (stranger, _) = UNKNOWN.split_once('-').unwrap();
+    assert_eq!(world.redis.command(&format!("ZADD live +inf {stranger}")).await, ":1");
+    let reaper = world.reaper();
+    reaper.board_says("places", |places| places.total.done == 1).await;
+    assert_eq!(world.redis.command(&format!("ZSCORE live {stranger}")).await, "$-1");
+    assert_eq!(world.redis.command(&format!("ZSCORE live {}", busy.0)).await, "$3");
+    reaper.stop().await;
+}

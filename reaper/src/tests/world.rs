@@ -13,7 +13,7 @@ use ledger::{
 use runtimes::RuntimeClient;
 use serde_json::Value;
 use settings::Settings;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -75,11 +75,16 @@ impl Redis {
 
     /// Everything in it is lost.
     pub async fn flush(&self) {
+        assert_eq!(self.command("FLUSHALL").await, "+OK");
+    }
+
+    /// A command past the ledger, and the first line of its answer.
+    pub async fn command(&self, line: &str) -> String {
         let mut stream = UnixStream::connect(self.folder.join("redis.sock")).await.unwrap();
-        stream.write_all(b"FLUSHALL\r\n").await.unwrap();
-        let mut answer = [0; 3];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"+OK");
+        stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::io::BufReader::new(stream).read_line(&mut answer).await.unwrap();
+        answer.trim_end().to_owned()
     }
 
     pub fn kill(&mut self) {
@@ -106,7 +111,7 @@ pub struct World {
     pub ledger: Ledger,
     /// Of the turns that are submitted from now on.
     pub timeout_sec: u64,
-    settings: Settings,
+    pub settings: Settings,
     folder: tempfile::TempDir,
 }
 
@@ -270,6 +275,13 @@ pub struct Running {
 }
 
 impl Running {
+    /// As SIGKILL does: nothing that it was at is ended or given back.
+    pub async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+        self.stop.cancel();
+    }
+
     pub fn ask_to_stop(&self) {
         self.stop.cancel();
     }

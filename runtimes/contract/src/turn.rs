@@ -19,6 +19,8 @@ pub enum Tell {
     Timeout,
     /// It was cancelled.
     Cancelled,
+    /// Its worker said more than a turn may.
+    Flooded,
 }
 
 /// Why a turn failed.
@@ -33,6 +35,8 @@ pub enum FailReason {
     Cancelled,
     /// Memory ran out while it ran.
     Oom,
+    /// Its worker said more than a turn may.
+    Flooded,
     /// Its worker was lost and no other could be asked.
     WorkerLost,
     /// It is out of attempts.
@@ -53,6 +57,7 @@ impl FailReason {
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
             Self::Oom => "oom",
+            Self::Flooded => "flooded",
             Self::WorkerLost => "worker_lost",
             Self::Dead => "dead",
             Self::StartFailed => "start_failed",

@@ -56,7 +56,10 @@ impl Bench {
             worker_uid: 10_001,
             stop_grace: Duration::from_secs(20),
             min_free_mb: 1,
+            dispatch_public_keys: Vec::new(),
+            cgroups: true,
             docker_host: None,
+            oci_runtime: None,
             bwrap: (substrate == Substrate::Bubblewrap).then(|| "bwrap".into()),
             profiles: BTreeMap::from([("default".into(), profile)]),
             callback_token: Some("callback-token".into()),
@@ -89,7 +92,7 @@ impl Bench {
     pub fn spec(&mut self, script: &str) -> WorkloadSpec {
         self.next += 1;
         let generation = Generation(self.next);
-        WorkloadSpec {
+        granted(WorkloadSpec {
             workload_id: WorkloadId { uid: self.uid(), generation },
             profile: "default".into(),
             env: BTreeMap::from([("SCRIPT".into(), script.into())]),
@@ -100,8 +103,8 @@ impl Bench {
             backend: None,
             unit: contract::UnitRef { uid: self.uid(), generation },
             mounts: vec![contract::Mount { workspace: self.uid().own_workspace(), mode: Mode::Rw }],
-            token: "marked-dispatch-token".into(),
-        }
+            token: String::new(),
+        })
     }
 
     /// Starts this script and waits until it says that it is ready.
@@ -114,7 +117,7 @@ impl Bench {
         let report = self.state().join("report");
         let _ = std::fs::remove_file(&report);
         let id = spec.workload_id.clone();
-        let status = self.runtime.start(spec).await.expect("a start");
+        let status = self.runtime.start(granted(spec)).await.expect("a start");
         assert_eq!(status.state, WorkloadState::Running, "{status:?}");
         self.report().await;
         id
@@ -165,6 +168,19 @@ impl Bench {
         assert_eq!(std::fs::read_dir(self.config.store.join("generations")).unwrap().count(), 0);
         self.runtime.close().await;
     }
+}
+
+/// The spec with a token that grants just what it asks for. Its signature is none, and is how a leak of it is seen.
+pub fn granted(mut spec: WorkloadSpec) -> WorkloadSpec {
+    let encode = |value: serde_json::Value| data_encoding::BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    let mounts = spec.mounts.iter().map(|m| serde_json::json!({"id": m.workspace, "mode": m.mode}));
+    let claims = serde_json::json!({
+        "sub": "test", "launcher": "user:test", "unit": spec.unit.uid, "generation": spec.unit.generation,
+        "workspaces": mounts.collect::<Vec<_>>(), "scope": "worker", "aud": contract::DISPATCH_AUDIENCE,
+        "exp": u32::MAX,
+    });
+    spec.token = format!("{}.{}.marked-dispatch-token", encode(serde_json::json!({"alg": "EdDSA"})), encode(claims));
+    spec
 }
 
 /// Processes with the workload's names in their environment.
@@ -221,7 +237,7 @@ fn guest() -> &'static Path {
 }
 
 /// The real shim, built once for each run.
-fn shim() -> &'static Path {
+pub fn shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
     SHIM.get_or_init(|| {
         // target/<profile>/deps/<this test>

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contract::{StopReason, WorkloadState};
 
-use super::bench::{Bench, Substrate};
+use super::bench::{Bench, Substrate, granted};
 use crate::error::RuntimeError;
 
 pub async fn starts_and_runs(substrate: Substrate) {
@@ -109,7 +109,7 @@ pub async fn ended_and_lower_generations_are_refused(substrate: Substrate) {
     let mut old = lower;
     old.unit.generation.0 -= 2 * 3_600_000;
     old.workload_id.generation = old.unit.generation;
-    assert!(stale(bench.runtime.start(old).await) >= id.generation);
+    assert!(stale(bench.runtime.start(granted(old)).await) >= id.generation);
     assert_eq!(bench.runtime.list().await, vec![]);
     bench.clean().await;
 }

@@ -1,14 +1,22 @@
 /* What the conformance suite runs in the worker's place: does what SCRIPT says. Static, so that it runs in any image. */
+#define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -95,8 +103,147 @@ static void fork_some(void) {
 static void eat_memory(void) {
     for (;;) {
         char *block = malloc(1 << 20);
-        if (block) memset(block, 1, 1 << 20);
+        if (!block) _exit(12);
+        memset(block, 1, 1 << 20);
     }
+}
+
+static char told[1 << 17];
+
+static void tell(const char *name, const char *what) {
+    snprintf(told + strlen(told), sizeof told - strlen(told), "%s=%s\n", name, what);
+}
+
+static void tell_number(const char *name, long number) {
+    char text[32];
+    snprintf(text, sizeof text, "%ld", number);
+    tell(name, text);
+}
+
+static void tell_mounts(void) {
+    FILE *file = fopen("/proc/self/mountinfo", "r");
+    size_t length = fread(told, 1, sizeof told - 1, file);
+    told[length] = 0;
+    report(told);
+}
+
+/* Each with arguments that harm nobody where it is allowed. */
+static void tell_calls(void) {
+    static const struct {
+        const char *name;
+        long number, a, b;
+    } calls[] = {
+        {"mount", SYS_mount, 0, 0},
+        {"umount2", SYS_umount2, 0, 0},
+        {"pivot_root", SYS_pivot_root, 0, 0},
+        {"unshare-user", SYS_unshare, CLONE_NEWUSER, 0},
+        {"clone-user", SYS_clone, CLONE_NEWUSER, 0},
+        {"setns", SYS_setns, -1, 0},
+        {"bpf", SYS_bpf, 0, 0},
+        {"keyctl", SYS_keyctl, 0, 0},
+        {"add_key", SYS_add_key, 0, 0},
+        {"request_key", SYS_request_key, 0, 0},
+        {"userfaultfd", SYS_userfaultfd, 0, 0},
+        {"perf_event_open", SYS_perf_event_open, 0, 0},
+        {"kexec_load", SYS_kexec_load, 0, 0},
+        {"io_uring_setup", SYS_io_uring_setup, 1, 0},
+        {"init_module", SYS_init_module, 0, 0},
+        {"open_by_handle_at", SYS_open_by_handle_at, -1, 0},
+        {"vsock", SYS_socket, 40, SOCK_STREAM},
+        {"ptrace-init", SYS_ptrace, 16 /* PTRACE_ATTACH */, 1},
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        errno = 0;
+        long result = syscall(calls[i].number, calls[i].a, calls[i].b, 0, 0, 0);
+        if (result == 0 && calls[i].number == SYS_clone) _exit(0);
+        tell(calls[i].name, result < 0 ? strerror(errno) : "done");
+    }
+    report(told);
+}
+
+static void tell_limits(void) {
+    struct rlimit limit;
+    getrlimit(RLIMIT_CORE, &limit);
+    tell_number("core", limit.rlim_max);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    tell_number("nofile", limit.rlim_max);
+    DIR *all = opendir("/proc/self/fd");
+    for (struct dirent *one; (one = readdir(all));)
+        if (*one->d_name != '.' && atoi(one->d_name) != dirfd(all)) tell("fd", one->d_name);
+    tell_number("uid", getuid());
+    tell_number("pid", getpid());
+    report(told);
+}
+
+/* As many children as there may be; they end with us. */
+static void fork_bomb(void) {
+    long born = 0;
+    while (born < 5000) {
+        pid_t pid = fork();
+        if (pid == 0) sleep_for_ever();
+        if (pid < 0) break;
+        born++;
+    }
+    tell_number("born", born);
+    tell("then", strerror(errno));
+    report(told);
+}
+
+/* Where one may write, and how much of /tmp there is. */
+static void tell_scratch(void) {
+    static const char *const folders[] = {"/", "/etc", "/usr", "/var", "/dev", "/rekindle", "/tmp",
+                                          "/var/tmp", "/run", "/dev/shm", "/home/agent", "/sys", "/proc"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        char path[256];
+        snprintf(path, sizeof path, "%s/new-%d", folders[i], getpid());
+        int fd = open(path, O_WRONLY | O_CREAT, 0755);
+        tell(folders[i], fd < 0 ? "no" : "yes");
+        if (fd >= 0) close(fd);
+    }
+    struct statvfs tmp;
+    statvfs("/tmp", &tmp);
+    tell("tmp-exec", tmp.f_flag & ST_NOEXEC ? "no" : "yes");
+    tell("tmp-suid", tmp.f_flag & ST_NOSUID ? "no" : "yes");
+    static char block[1 << 20];
+    int fd = open("/tmp/fill", O_WRONLY | O_CREAT, 0644);
+    long written = 0;
+    while (written < 256 && write(fd, block, sizeof block) == sizeof block) written++;
+    tell_number("tmp-mib", written);
+    tell("then", strerror(errno));
+    report(told);
+}
+
+/* A child that is killed for want of memory, and what the first process sees of that where the worker looks. */
+static void tell_oom_of_a_child(void) {
+    static const char *const counters[] = {"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"};
+    int status = 0;
+    char line[256];
+    pid_t pid = fork();
+    if (pid == 0) {
+        FILE *score = fopen("/proc/self/oom_score_adj", "w");
+        fputs("500", score);
+        fclose(score);
+        eat_memory();
+    }
+    waitpid(pid, &status, 0);
+    tell_number("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(counters[i], "r");
+        while (file && fgets(line, sizeof line, file))
+            if (!strncmp(line, "oom_kill ", 9)) tell_number("kills", atol(line + 9));
+    }
+    report(told);
+}
+
+/* Sixteen MiB in the home. */
+static void fill_home(void) {
+    static char block[1 << 20];
+    char path[256];
+    snprintf(path, sizeof path, "%s/fill", getenv("HOME"));
+    int fd = open(path, O_WRONLY | O_CREAT, 0644);
+    for (int n = 0; n < 16; n++)
+        if (write(fd, block, sizeof block) < 0) _exit(98);
+    report("filled");
 }
 
 /* `guest inspect <workspace>`: what to do is in the place of the path, what came of it is told in the answer's. */
@@ -155,6 +302,13 @@ int main(int argc, char **argv) {
     else if (!strcmp(script, "touch-in-sock")) touch_in_sock();
     else if (!strcmp(script, "environment")) tell_environment();
     else if (!strcmp(script, "network")) tell_network();
+    else if (!strcmp(script, "mounts")) tell_mounts();
+    else if (!strcmp(script, "calls")) tell_calls();
+    else if (!strcmp(script, "limits")) tell_limits();
+    else if (!strcmp(script, "fork-bomb")) fork_bomb();
+    else if (!strcmp(script, "scratch")) tell_scratch();
+    else if (!strcmp(script, "fill-home")) fill_home();
+    else if (!strcmp(script, "oom-child")) tell_oom_of_a_child();
     else report("ready");
     sleep_for_ever();
 }

@@ -1,4 +1,4 @@
-//! What only containers have: images, and a memory limit on every host.
+//! What only containers have: images, and an engine that has an opinion.
 
 use contract::{StopReason, WorkloadState};
 
@@ -45,15 +45,25 @@ async fn a_program_that_the_engine_cannot_run_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn out_of_memory_is_told() {
-    let mut bench = Bench::new(Substrate::Docker).await;
-    let mut spec = bench.spec("eat-memory");
-    spec.resources.memory_mb = Some(32);
-    let id = spec.workload_id.clone();
-    bench.runtime.start(spec).await.unwrap();
-    let status = bench.stopped(&id).await;
-    assert_eq!((status.exit_code, status.stop_reason), (Some(137), Some(StopReason::Oom)), "{status:?}");
-    assert!(status.detail.as_deref().unwrap_or_default().contains("memory limit"), "{status:?}");
+async fn an_oci_runtime_or_a_network_that_the_engine_does_not_have_is_told() {
+    let mut bench = Bench::with(Substrate::Docker, |config| {
+        let profile = config.profiles["default"].clone();
+        let oci = settings::Profile { oci_runtime: Some("no-such-runtime".into()), ..profile.clone() };
+        let network = settings::Profile { network: settings::Network::Internal, ..profile };
+        config.profiles.extend([("oci".into(), oci), ("network".into(), network)]);
+    })
+    .await;
+    let docker = bollard::Docker::connect_with_unix_defaults().unwrap();
+    let version = docker.version().await.unwrap().version.unwrap();
+    let is_old = version.split('.').next().unwrap().parse::<u32>().unwrap() < 28;
+    let cases = [("oci", "no-such-runtime"), ("network", "28 or later")];
+    for (profile, words) in cases.into_iter().filter(|(profile, _)| is_old || *profile != "network") {
+        let mut spec = bench.spec("sleep");
+        spec.profile = profile.into();
+        let status = bench.runtime.start(spec).await.unwrap();
+        assert_eq!(status.stop_reason, Some(StopReason::StartFailed), "{status:?}");
+        assert!(status.detail.as_deref().unwrap_or_default().contains(words), "{status:?}");
+    }
     bench.clean().await;
 }
 

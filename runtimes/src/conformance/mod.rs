@@ -8,7 +8,9 @@ mod http;
 mod images;
 mod inspect;
 mod mounts;
+mod rlimits;
 mod room;
+mod walls;
 
 macro_rules! suite {
     ($($module:ident :: $case:ident;)*) => {
@@ -47,6 +49,14 @@ suite! {
     mounts::the_environment_is_whole_and_holds_no_secret;
     mounts::it_has_a_loopback_and_no_other_network;
     mounts::a_workspace_in_use_is_not_trashed;
+    walls::it_has_its_mounts_and_nothing_else_of_the_host;
+    walls::the_doors_of_the_kernel_are_shut;
+    walls::it_writes_where_it_may_and_no_more_than_it_may;
+    walls::what_a_process_may_have_is_the_profiles;
+    walls::a_fork_bomb_is_held;
+    walls::out_of_memory_is_told;
+    walls::the_first_process_lives_and_sees_that_memory_ran_out;
+    walls::a_home_that_outgrows_its_limit_ends_it;
     faults::a_restart_finds_it_again;
     faults::a_restart_in_the_middle_of_a_stop_sees_it_through;
     faults::an_end_between_two_runtimes_is_told;

@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ledger", &["contract"]),
     ("runtimes", &["contract", "relay", "settings"]),
     ("worker", &["contract", "relay", "workspace"]),
-    ("gateway", &["contract", "ledger", "runtimes", "settings"]),
+    ("gateway", &["contract", "ledger", "relay", "runtimes", "settings"]),
     ("reaper", &["contract", "ledger", "runtimes", "settings"]),
     ("rekindle", &["contract", "settings", "runtimes"]),
     ("tests", &["contract", "ledger", "runtimes", "settings", "relay", "workspace"]),
@@ -116,6 +116,62 @@ fn nothing_is_left_undone() {
         });
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn what_the_security_policy_points_at_is_there() {
+    let root = paths::repository();
+    let text = std::fs::read_to_string(root.join("SECURITY.md")).expect("SECURITY.md");
+    let folders = ["gateway/", "reaper/", "worker/", "runtimes/", "tests/", ".ci/"];
+    let named = text.split('`').skip(1).step_by(2).filter(|word| folders.iter().any(|top| word.starts_with(top)));
+    let named: Vec<_> = named.collect();
+    assert!(named.len() > 20, "only {named:?}");
+    let missing: Vec<_> = named.iter().filter(|path| !root.join(path).exists()).collect();
+    assert!(missing.is_empty(), "SECURITY.md points at what is not there: {missing:?}");
+}
+
+/// The fuzz crate is a workspace of its own; what it fuzzes must be what is shipped.
+#[test]
+fn fuzz_targets_have_seeds_and_the_versions_of_the_workspace() {
+    let root = paths::repository();
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let ours = locked(&read("Cargo.lock"));
+    let theirs = locked(&read("tests/fuzz/Cargo.lock"));
+    let other: Vec<_> = theirs
+        .iter()
+        .filter(|(name, _)| ours.iter().any(|(ours, _)| ours == name))
+        .filter(|package| !ours.contains(package))
+        .collect();
+    assert!(theirs.len() > 30 && other.is_empty(), "tests/fuzz/Cargo.lock has other versions: {other:?}");
+
+    let run = read(".ci/fuzz");
+    let targets = std::fs::read_dir(root.join("tests/fuzz/fuzz_targets")).expect("targets");
+    let mut looked_at = 0;
+    for target in targets {
+        let path = target.expect("a target").path();
+        let name = path.file_stem().and_then(|n| n.to_str()).expect("a target's name").to_owned();
+        let seeds = std::fs::read_dir(root.join("tests/fuzz/corpus").join(&name)).expect("a corpus").count();
+        assert!(seeds >= 5, "{name} has {seeds} seeds");
+        let listed = run.lines().any(|l| l.starts_with("targets=(") && l.contains(&name));
+        assert!(listed, "{name} is not run by .ci/fuzz");
+        looked_at += 1;
+    }
+    assert!(looked_at >= 6, "only {looked_at} targets were found");
+}
+
+/// Names and versions in a lock file.
+fn locked(text: &str) -> Vec<(String, String)> {
+    let quoted = |line: &str, key: &str| Some(line.strip_prefix(key)?.trim_matches('"').to_owned());
+    let mut packages = Vec::new();
+    let mut name = String::new();
+    for line in text.lines() {
+        if let Some(found) = quoted(line, "name = ") {
+            name = found;
+        } else if let Some(version) = quoted(line, "version = ") {
+            packages.push((std::mem::take(&mut name), version));
+        }
+    }
+    packages
 }
 
 fn each_source(dir: &Path, visit: &mut impl FnMut(&Path)) {

@@ -1,9 +1,11 @@
 //! The journeys: whole deployments of real processes, used as a person would.
 
+mod callers;
 mod chaos;
 mod claude_cli;
 mod crash_points;
 mod docs;
+mod egress;
 mod first_call;
 mod foreign;
 mod full_redis;
@@ -17,6 +19,7 @@ mod orphans;
 mod outages;
 mod race;
 mod readers;
+mod redteam;
 mod restarts;
 mod rolling;
 mod room;

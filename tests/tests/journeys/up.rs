@@ -22,7 +22,36 @@ impl Up {
     /// Starts it, with more of an environment than nothing, and waits for the line that it ends its greeting with.
     async fn start(environment: &[(&str, &str)]) -> Self {
         let home = tempfile::Builder::new().prefix("rk-up-").tempdir_in("/tmp").unwrap();
-        let mut up = Self { service: Self::service(home.path(), environment), home };
+        Self { service: Self::service(home.path(), environment), home }.greets().await
+    }
+
+    /// As [`Self::start`], with a disk of its own for the private Redis that only it and its children see.
+    async fn on_a_small_disk(size: &str, environment: &[(&str, &str)]) -> Self {
+        const MOUNTED: &str = r#"mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@""#;
+        let home = tempfile::Builder::new().prefix("rk-up-").tempdir_in("/tmp").unwrap();
+        let disk = home.path().join("redis");
+        std::fs::create_dir(&disk).unwrap();
+        let text = |path: &Path| path.display().to_string();
+        let mut arguments = vec!["--mount".to_owned(), "/bin/sh".into(), "-c".into(), MOUNTED.into(), "sh".into()];
+        arguments.extend([size.into(), text(&disk)]);
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        if !uid.is_root() {
+            // Root only for as long as the mount takes.
+            let (user, group) = (uid.as_raw().to_string(), gid.as_raw().to_string());
+            arguments.insert(0, "--map-root-user".into());
+            arguments.extend(["unshare", "--user", "--map-user", &user, "--map-group", &group].map(Into::into));
+        }
+        arguments.push(text(&paths::program("rekindle")));
+        arguments.extend(Self::arguments(home.path()));
+        let mut service = Service::new("up", "/usr/bin/unshare".into(), arguments, home.path().join("up.log"));
+        for (name, value) in environment {
+            service.set_env(name, value);
+        }
+        Self { service, home }.greets().await
+    }
+
+    async fn greets(self) -> Self {
+        let mut up = self;
         up.service.start();
         eventually(&format!("`up` greets; so far: {}", up.service.tail()), MINUTE, || async {
             up.service.log().contains("Content-Type").then_some(())
@@ -31,11 +60,14 @@ impl Up {
         up
     }
 
+    fn arguments(home: &Path) -> Vec<String> {
+        let home = home.display().to_string();
+        ["up", "--home", &home, "--listen", "127.0.0.1:0", "--backend", "process"].map(str::to_owned).to_vec()
+    }
+
     fn service(home: &Path, environment: &[(&str, &str)]) -> Service {
-        let text = |path: &Path| path.display().to_string();
-        let arguments = ["up", "--home", &text(home), "--listen", "127.0.0.1:0", "--backend", "process"];
-        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut service = Service::new("up", paths::program("rekindle"), arguments, home.join("up.log"));
+        let log = home.join("up.log");
+        let mut service = Service::new("up", paths::program("rekindle"), Self::arguments(home), log);
         for (name, value) in environment {
             service.set_env(name, value);
         }
@@ -118,6 +150,39 @@ async fn one_command_starts_it_and_the_line_it_prints_works() {
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{name} ({pid}) is left");
     }
     assert!(std::fs::read_dir(up.home.path().join("store/generations")).unwrap().count() <= 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_the_reserve_and_nothing_of_the_ledger() {
+    const RESERVE: u64 = 16 << 20;
+    let up = Up::on_a_small_disk("40m", &[("REKINDLE_REDIS__RESERVE_MB", "16")]).await;
+    let disk = format!("/proc/{}/root{}", up.service.pid(), up.home.path().join("redis").display());
+    let disk = Path::new(&disk);
+    let reserve = || disk.join("reserve").metadata().unwrap().len();
+    let free = || {
+        let stat = rustix::fs::statvfs(disk).unwrap();
+        stat.f_bavail * stat.f_frsize
+    };
+    let echo = async |text: &str| up.rekindle(&["invoke", "demo", "--runner", "echo", text]).await;
+    assert_eq!(reserve(), RESERVE);
+    assert!(echo("before").await.status.success());
+
+    // Somebody takes everything, to the last page.
+    let full = std::io::copy(&mut std::io::repeat(1), &mut std::fs::File::create(disk.join("filler")).unwrap());
+    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    eventually("turns run on what the reserve gave", MINUTE, || async {
+        (reserve() < RESERVE && echo("meanwhile").await.status.success()).then_some(())
+    })
+    .await;
+    assert!(free() < RESERVE, "the disk is full no more");
+    assert!(up.service.log().contains("the disk of the ledger is full"), "{}", up.service.tail());
+
+    std::fs::remove_file(disk.join("filler")).unwrap();
+    eventually("the reserve is whole again", MINUTE, || async { (reserve() == RESERVE).then_some(()) }).await;
+    eventually("that is said", MINUTE, || async { up.service.log().contains("has room again").then_some(()) }).await;
+    assert!(echo("after").await.status.success());
+    let turns = up.says(&["turns", "demo"]).await;
+    assert!(["before", "meanwhile", "after"].iter().all(|text| turns.contains(text)), "{turns}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! The relay is outside the sandbox. It alone knows the generation's dispatch token; for every connection that the
 //! sandbox makes it opens one to the worker port, says who it is in one line, and then moves bytes both ways.
 
+mod pace;
 mod pipe;
 mod port;
 #[cfg(test)]
@@ -12,8 +13,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -21,9 +22,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub use pace::Pace;
 pub use port::{WorkerPort, WorkerPortError};
 
 /// File name of the socket that speaks RESP.
@@ -39,13 +42,23 @@ const PREAMBLE_MAX_BYTES: usize = 4096;
 pub struct Limits {
     /// Connections at a time, of both sockets together; more are closed at once.
     pub max_connections: usize,
+    /// Connections in a second in the long run; twice as many may come at once. More wait to be accepted.
+    pub connections_per_sec: u64,
+    /// Bytes in a second in the long run, of all connections and both directions; four seconds' worth may come at once. More
+    /// wait.
+    pub bytes_per_sec: u64,
     /// How long the worker port may take to accept a connection.
     pub connect_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 64, connect_timeout: Duration::from_secs(5) }
+        Self {
+            max_connections: 64,
+            connections_per_sec: 100,
+            bytes_per_sec: 64 << 20,
+            connect_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -67,6 +80,8 @@ struct Shared {
     http_preamble: String,
     connect_timeout: Duration,
     permits: Arc<Semaphore>,
+    connections_per_sec: u64,
+    bytes: Mutex<Pace>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +118,8 @@ impl Relay {
             http_preamble,
             connect_timeout: limits.connect_timeout,
             permits: Arc::new(Semaphore::new(limits.max_connections)),
+            connections_per_sec: limits.connections_per_sec,
+            bytes: Mutex::new(Pace::new(limits.bytes_per_sec, Duration::from_secs(4))),
         };
         let told = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen in {}: {e}", sock_dir.display()));
         let short = ShortPath::of(sock_dir).map_err(told)?;
@@ -117,13 +134,21 @@ impl Relay {
     /// already, and a worker that finds a dead one tries again.
     pub async fn run(self, cancel: CancellationToken) {
         let mut connections = JoinSet::new();
+        let mut pace = Pace::new(self.shared.connections_per_sec, Duration::from_secs(2));
+        let mut not_before = Instant::now();
         loop {
+            // Those that are open go on meanwhile, and the kernel keeps what comes.
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                () = tokio::time::sleep_until(not_before) => {}
+            }
             let (accepted, kind) = tokio::select! {
                 () = cancel.cancelled() => break,
                 accepted = self.redis.accept() => (accepted, Kind::Redis),
                 accepted = self.gateway.accept() => (accepted, Kind::Http),
                 Some(_) = connections.join_next() => continue,
             };
+            not_before = Instant::now() + pace.take(1);
             match accepted {
                 Ok((client, _)) => match Arc::clone(&self.shared.permits).try_acquire_owned() {
                     Ok(permit) => {
@@ -232,6 +257,6 @@ impl Shared {
             Kind::Http => &self.http_preamble,
         };
         gateway.write_all(preamble.as_bytes()).await?;
-        pipe::pipe(client, gateway).await
+        pipe::pipe(client, gateway, &self.bytes).await
     }
 }

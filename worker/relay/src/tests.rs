@@ -186,3 +186,54 @@ fn ports_are_parsed() {
     }
     assert_eq!(WorkerPort::parse("tcp://h:1").unwrap().to_string(), "tcp://h:1");
 }
+
+#[tokio::test]
+async fn bytes_beyond_the_pace_wait_and_arrive() {
+    let relay = Running::start(unix_port, Limits { bytes_per_sec: 100 << 10, ..Limits::default() });
+    let gateway = UnixListener::bind(relay.dir.path().join("worker.sock")).unwrap();
+    let mut client = relay.connect(GATEWAY_SOCK).await;
+    let (mut server, _) = gateway.accept().await.unwrap();
+    let begun = Instant::now();
+    // Four seconds' worth may come at once; the rest takes a second.
+    let sent = vec![b'x'; 500 << 10];
+    let send = async {
+        client.write_all(&sent).await.unwrap();
+        client.shutdown().await.unwrap();
+    };
+    let mut got = Vec::new();
+    let (_, read) = tokio::join!(send, timeout(2 * SOON, server.read_to_end(&mut got)));
+    read.unwrap().unwrap();
+    assert!(got.ends_with(&sent), "{} bytes", got.len());
+    assert!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
+    relay.end().await;
+}
+
+#[tokio::test]
+async fn a_storm_of_connections_does_not_touch_the_one_that_is_there() {
+    let limits = Limits { max_connections: 4, connections_per_sec: 1000, ..Limits::default() };
+    let relay = Running::start(unix_port, limits);
+    let gateway = UnixListener::bind(relay.dir.path().join("worker.sock")).unwrap();
+    let mut client = relay.connect(REDIS_SOCK).await;
+    let (server, _) = gateway.accept().await.unwrap();
+    let mut server = BufReader::new(server);
+    server.read_line(&mut String::new()).await.unwrap();
+    let mut storm = tokio::task::JoinSet::new();
+    for _ in 0..1500 {
+        // The kernel's queue is full now and then, which is the storm's own trouble.
+        if let Ok(stream) = UnixStream::connect(relay.dir.path().join(GATEWAY_SOCK)).await {
+            storm.spawn(read_all(stream));
+        }
+    }
+    client.write_all(b"still here\n").await.unwrap();
+    let mut line = String::new();
+    timeout(SOON, server.read_line(&mut line)).await.unwrap().unwrap();
+    assert_eq!(line, "still here\n");
+    // All but those that found a place are closed, unasked.
+    let closed = async {
+        while storm.len() > 3 {
+            assert_eq!(storm.join_next().await.unwrap().unwrap(), "");
+        }
+    };
+    timeout(2 * SOON, closed).await.unwrap();
+    relay.end().await;
+}

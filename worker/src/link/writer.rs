@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, Failed, Verdict, told, verdict};
 use super::{Address, Backoff, Delivery, LinkEnd};
-use crate::events::truncate;
+use crate::text::truncate;
 
 /// Events that may wait for the writer.
 const WAITING: usize = 256;

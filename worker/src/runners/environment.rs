@@ -14,7 +14,21 @@ const PASSED: &[&str] = &[
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",
+    // Where package managers look for packages, for profiles whose `egress` names other places than theirs.
+    "npm_config_registry",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
+    "GOPROXY",
+    "GOSUMDB",
 ];
+
+/// The ways in which programs ask for their proxy: curl and Python want the small letters, Go and Node the capitals.
+const PROXY: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+const NO_PROXY: &[&str] = &["NO_PROXY", "no_proxy"];
+/// What is reached without it: what runs in the sandbox itself, the port to the model among it. No `::1`: there are clients that
+/// take that for a host and a port, and fail.
+const LOOPBACK: &str = "127.0.0.1,localhost";
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -29,6 +43,15 @@ pub(super) fn build(ctx: &Context<'_>, own: &dyn Fn(&str) -> Option<String>) -> 
     set("ANTHROPIC_API_KEY", "rekindle".into());
     set("OPENAI_BASE_URL", format!("{gateway}/broker/openai"));
     set("OPENAI_API_KEY", "rekindle".into());
+    // Also where the profile lets nothing out: the gateway's refusal says what would, a name that cannot be found does not.
+    for name in PROXY {
+        set(name, gateway.clone());
+    }
+    for name in NO_PROXY {
+        set(name, LOOPBACK.into());
+    }
+    // Node's own fetch asks for none of these unless it is told to (from version 24 on).
+    set("NODE_USE_ENV_PROXY", "1".into());
     env.extend(ctx.config.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env
 }

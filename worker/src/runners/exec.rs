@@ -1,59 +1,13 @@
 //! `exec`: any program. The prompt on stdin; on stdout text, or JSON lines that are events; the exit status decides.
 
-use contract::EventBody;
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::lines::Piece;
+use super::exec_stream::Printed;
 use super::program::{Program, drive};
 use super::{Context, Outcome, REPLY_BYTES, environment as env_list, find_program};
-use crate::events::{Sink, truncate};
+use crate::events::Sink;
 use crate::stop::Stops;
 
 /// A longer line is text, whatever it looks like.
 const MAX_LINE: usize = 1 << 20;
-
-/// A line of stdout that is no text.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-enum Said {
-    MessageDelta {
-        text: String,
-    },
-    ThinkingDelta {
-        text: String,
-    },
-    ToolCall {
-        tool: String,
-        #[serde(default)]
-        args: Value,
-        #[serde(rename = "callId")]
-        call_id: String,
-    },
-    ToolResult {
-        #[serde(rename = "callId")]
-        call_id: String,
-        #[serde(default = "yes")]
-        ok: bool,
-        #[serde(default)]
-        summary: String,
-    },
-    Result(Answer),
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Answer {
-    ok: Option<bool>,
-    reply: Option<String>,
-    output: Option<Value>,
-    #[serde(alias = "sessionId")]
-    session_id: Option<String>,
-    detail: Option<String>,
-}
-
-fn yes() -> bool {
-    true
-}
 
 pub(super) async fn run(ctx: &Context<'_>, sink: &mut Sink, stops: Stops) -> Outcome {
     let Some(name) = ctx.config.command.first() else {
@@ -71,13 +25,15 @@ pub(super) async fn run(ctx: &Context<'_>, sink: &mut Sink, stops: Stops) -> Out
     argv[0] = file.to_string_lossy().into_owned();
     let program =
         Program { argv: &argv, env: &env, cwd: ctx.workspace, stdin: ctx.prompt.as_bytes(), max_line: MAX_LINE };
-    let mut output = Output { sink, text: String::new(), reply: String::new(), cut: false, answer: None };
+    let mut printed = Printed::new(REPLY_BYTES);
     let ended = drive(program, ctx.awaited, &stops, async |piece| {
-        output.take(piece).await;
+        for event in printed.piece(piece) {
+            sink.emit(event).await;
+        }
         true
     })
     .await;
-    let Output { reply, cut, answer, .. } = output;
+    let Printed { reply, cut, answer, .. } = printed;
     let ended = match ended {
         Ok(ended) => ended,
         Err(error) => return Outcome::failed(format!("cannot run `{name}`: {error}")),
@@ -115,64 +71,6 @@ fn environment(ctx: &Context<'_>) -> Vec<(String, String)> {
         set("REKINDLE_SESSION", &session.session_id);
     }
     env
-}
-
-/// What the program has printed so far, as far as it matters.
-struct Output<'a> {
-    sink: &'a mut Sink,
-    /// Text that is not emitted yet: what one read brought becomes one event.
-    text: String,
-    reply: String,
-    cut: bool,
-    answer: Option<Answer>,
-}
-
-impl Output<'_> {
-    async fn take(&mut self, piece: Piece<'_>) {
-        match piece {
-            Piece::Pause => self.flush().await,
-            Piece::Part(bytes) => self.text.push_str(&String::from_utf8_lossy(bytes)),
-            Piece::Line(line) => match event(line) {
-                Some(said) => self.say(said).await,
-                None => {
-                    self.text.push_str(&String::from_utf8_lossy(line));
-                    self.text.push('\n');
-                }
-            },
-        }
-    }
-
-    async fn say(&mut self, said: Said) {
-        let body = match said {
-            // In order with the text around it.
-            Said::MessageDelta { text } => return self.text.push_str(&text),
-            Said::Result(answer) => {
-                self.answer = Some(answer);
-                return;
-            }
-            Said::ThinkingDelta { text } => EventBody::ThinkingDelta { text },
-            Said::ToolCall { tool, args, call_id } => EventBody::ToolCall { tool, args, call_id },
-            Said::ToolResult { call_id, ok, summary } => EventBody::ToolResult { call_id, ok, summary },
-        };
-        self.flush().await;
-        self.sink.emit(body).await;
-    }
-
-    async fn flush(&mut self) {
-        if self.text.is_empty() {
-            return;
-        }
-        let text = std::mem::take(&mut self.text);
-        if !self.cut {
-            self.reply.push_str(&text);
-            self.cut = truncate(&mut self.reply, REPLY_BYTES);
-        }
-        self.sink.emit(EventBody::MessageDelta { text }).await;
-    }
-}
-
-fn event(line: &[u8]) -> Option<Said> {
-    if line.first() != Some(&b'{') { None } else { serde_json::from_slice(line).ok() }
 }
 
 #[cfg(test)]

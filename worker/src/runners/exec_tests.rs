@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use contract::FailReason;
+use contract::{EventBody, FailReason};
 use tokio::time::timeout;
 
 use super::super::testing::{Place, texts};
@@ -130,13 +130,19 @@ async fn the_environment_is_the_list_and_nothing_else() {
     let mut names: Vec<_> = outcome.reply.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     names.retain(|name| !["PWD", "SHLVL", "_", "OLDPWD", "TZ", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR"].contains(name));
     names.retain(|name| !name.starts_with("SSL_CERT") && *name != "NODE_EXTRA_CA_CERTS");
+    names.retain(|name| !name.starts_with("PIP_") && !name.starts_with("GO") && *name != "npm_config_registry");
     names.sort_unstable();
     let want = [
+        "ALL_PROXY",
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_BASE_URL",
         "HOME",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
         "LANG",
         "MINE",
+        "NODE_USE_ENV_PROXY",
+        "NO_PROXY",
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
         "PATH",
@@ -144,8 +150,14 @@ async fn the_environment_is_the_list_and_nothing_else() {
         "REKINDLE_THREAD",
         "REKINDLE_TURN",
         "REKINDLE_UNIT",
+        "all_proxy",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
     ];
     assert_eq!(names, want);
+    assert!(outcome.reply.contains("https_proxy=http://127.0.0.1:7070\n"));
+    assert!(outcome.reply.contains("NO_PROXY=127.0.0.1,localhost\n"), "the way to the model is direct");
     assert!(outcome.reply.contains("ANTHROPIC_BASE_URL=http://127.0.0.1:7070/broker/anthropic\n"));
 }
 

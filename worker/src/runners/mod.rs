@@ -5,6 +5,7 @@ mod claude_stream;
 mod echo;
 mod environment;
 mod exec;
+mod exec_stream;
 mod lines;
 mod program;
 #[cfg(test)]
@@ -113,7 +114,7 @@ pub async fn run(kind: RunnerKind, ctx: &Context<'_>, sink: &mut Sink, stops: St
         RunnerKind::Exec => exec::run(ctx, sink, stops.clone()).await,
         RunnerKind::ClaudeCode => claude_code::run(ctx, sink, stops.clone()).await,
     };
-    if crate::events::truncate(&mut outcome.reply, REPLY_BYTES) {
+    if crate::text::truncate(&mut outcome.reply, REPLY_BYTES) {
         outcome.say("the reply was cut to 256 KiB");
     }
     if sink.left_out() {

@@ -78,6 +78,7 @@ pub(super) async fn drive(
     let mut child = spawn(&program)?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     let _awaited = awaited.add(pid);
+    crate::oom::offer(pid);
     let stdin = child.stdin.take();
     let stdout = pipe::Receiver::from_owned_fd(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?.into_owned_fd()?)?;
     let stderr = child.stderr.take();

@@ -24,11 +24,26 @@ pub(super) struct Launch {
     pub env: BTreeMap<String, String>,
     pub uid: u32,
     pub gid: u32,
-    pub cgroup: Option<PathBuf>,
+    #[serde(default)]
+    pub cgroups: Vec<PathBuf>,
     pub cwd: Option<PathBuf>,
+    /// A file that is handed over open; its number replaces [`Launch::FILTER`] in `argv`.
+    pub filter: Option<PathBuf>,
+    #[serde(default)]
+    pub rlimits: Rlimits,
+}
+
+/// Limits of every single process (setrlimit(2)).
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct Rlimits {
+    pub nofile: Option<u64>,
+    pub data: Option<u64>,
 }
 
 impl Launch {
+    /// In `argv`, in the place of the filter's descriptor.
+    pub const FILTER: &str = "{filter}";
+
     pub fn read(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join("launch.json");
         let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
@@ -39,9 +54,9 @@ impl Launch {
         Ok(launch)
     }
 
-    /// How often memory ran out in its cgroup.
+    /// How often memory ran out in its cgroups.
     pub fn oom_kills(&self) -> u64 {
-        self.cgroup.as_deref().map_or(0, oom::kills_in)
+        self.cgroups.iter().map(|cgroup| oom::kills_in(cgroup)).sum()
     }
 }
 

@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, getpid, getppid};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, setrlimit};
 
-use super::files::Launch;
+use super::files::{Launch, Rlimits};
 use super::log::{self, Log};
 
 /// Leaves the runtime: own session, nothing of its standard streams, own cgroup.
@@ -28,7 +28,7 @@ pub(super) fn detach(dir: &Path, launch: &Launch) -> anyhow::Result<()> {
             return Err(io::Error::last_os_error()).context("leave the standard streams");
         }
     }
-    if let Some(cgroup) = &launch.cgroup {
+    for cgroup in &launch.cgroups {
         let procs = cgroup.join("cgroup.procs");
         std::fs::write(&procs, getpid().to_string()).with_context(|| format!("enter {}", procs.display()))?;
     }
@@ -60,6 +60,12 @@ pub(super) struct Started {
 /// What it prints goes to `output`.
 pub(super) fn start(launch: &Launch, output: OwnedFd) -> anyhow::Result<Started> {
     let (program, args) = launch.argv.split_first().context("argv is empty")?;
+    let filter = match &launch.filter {
+        Some(path) => Some(File::open(path).with_context(|| format!("open {}", path.display()))?),
+        None => None,
+    };
+    let number = filter.as_ref().map(|file| file.as_raw_fd().to_string()).unwrap_or_default();
+    let args = args.iter().map(|arg| if arg == Launch::FILTER { &number } else { arg });
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(&launch.env).stdin(Stdio::null());
     command.stdout(output.try_clone()?).stderr(output);
@@ -70,10 +76,17 @@ pub(super) fn start(launch: &Launch, output: OwnedFd) -> anyhow::Result<Started>
         // With root's groups dropped, too, which std does by itself when it changes the uid as root.
         command.uid(launch.uid).gid(launch.gid);
     }
-    let shim = getpid();
+    let (shim, rlimits) = (getpid(), launch.rlimits);
+    let prepare = move || {
+        limit(rlimits)?;
+        if let Some(filter) = &filter {
+            rustix::io::fcntl_setfd(filter, rustix::io::FdFlags::empty())?;
+        }
+        die_with(shim)
+    };
     // SAFETY: between fork and exec only system calls are made; nothing is allocated and no lock is taken.
     unsafe {
-        command.pre_exec(move || die_with(shim));
+        command.pre_exec(prepare);
     }
     let child = command.spawn().with_context(|| format!("cannot start `{program}`"))?;
     let is_bwrap = Path::new(program).file_name().is_some_and(|name| name == "bwrap");
@@ -87,6 +100,18 @@ fn die_with(shim: Pid) -> io::Result<()> {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
     set_mask(libc::SIG_SETMASK, &[]).map(drop)
+}
+
+/// In the child: what its processes may have of each. A core file would hold what they knew, the worker's nonce too.
+fn limit(rlimits: Rlimits) -> io::Result<()> {
+    let most = [(Resource::Core, Some(0)), (Resource::Nofile, rlimits.nofile), (Resource::Data, rlimits.data)];
+    for (resource, most) in most {
+        let Some(most) = most else { continue };
+        // Not above what we have ourselves, which only root could give.
+        let most = Some(getrlimit(resource).maximum.map_or(most, |own| own.min(most)));
+        setrlimit(resource, Rlimit { current: most, maximum: most })?;
+    }
+    Ok(())
 }
 
 impl Started {

@@ -1,7 +1,9 @@
 //! A turn in a repository with a long history beside one in a repository with a short one, and the same with many files.
 //!
-//! `cargo bench -p workspace` prints the ratios of the medians. Turns of the two places alternate, so that whatever else the
-//! machine and its disk do meanwhile falls on both.
+//! `cargo bench -p workspace --bench turns` prints ratios that are to be believed on a machine that does other things too:
+//! the two places are measured in pairs, one right after the other and by turns the one and the other first, and what is
+//! printed is the median of the pairs' own ratios with its 95 % interval. A pair that something got in the way of is one
+//! pair, and slow drifts fall on both. Two places that are alike are measured first: so far from 1 is the machine's noise.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,34 +92,43 @@ fn timed(work: impl FnOnce()) -> Duration {
     begun.elapsed()
 }
 
-/// Prints how much longer work takes in the second place than in the first, of the medians of so many times each.
-fn ratio(what: &str, times: usize, places: &mut [Place; 2], work: fn(&mut Place)) {
-    let mut took = [Vec::new(), Vec::new()];
-    for _ in 0..times {
-        for (place, took) in places.iter_mut().zip(&mut took) {
-            took.push(timed(|| work(place)));
-        }
+/// Prints how much longer work takes in the second place than in the first.
+fn ratio(what: &str, pairs: usize, places: &mut [Place; 2], work: fn(&mut Place)) {
+    let [first, second] = places;
+    let mut ratios = Vec::with_capacity(pairs);
+    let mut took = [Duration::ZERO; 2];
+    for pair in 0..pairs {
+        let (short, long) = if pair % 2 == 0 {
+            let short = timed(|| work(first));
+            (short, timed(|| work(second)))
+        } else {
+            let long = timed(|| work(second));
+            (timed(|| work(first)), long)
+        };
+        took = [took[0] + short, took[1] + long];
+        ratios.push(long.as_secs_f64() / short.as_secs_f64());
     }
-    let [short, long] = took.map(|mut took| {
-        took.sort();
-        took[took.len() / 2]
-    });
-    let ratio = long.as_secs_f64() / short.as_secs_f64();
-    println!("ratio of {what}: {ratio:.3} ({long:.1?} / {short:.1?}, bound {BOUND})");
+    ratios.sort_by(f64::total_cmp);
+    let at = |part: usize| ratios[part * (pairs - 1) / 4];
+    // As the notches of a box plot are drawn (McGill, Tukey and Larsen 1978).
+    let interval = 1.57 * (at(3) - at(1)) / (pairs as f64).sqrt();
+    let [short, long] = took.map(|took| took / pairs as u32);
+    println!("ratio of {what}: {:.3} ± {interval:.3} (means {long:.1?} / {short:.1?}, {pairs} pairs)", at(2));
 }
 
 fn turns(criterion: &mut Criterion) {
+    let mut places = [Place::new(1).after(10), Place::new(1).after(10)];
+    ratio("two places alike", 200, &mut places, Place::turn);
+    println!("bound of the following: {BOUND}");
+    // The short history grows by what is measured: it stays a fifth of the long one.
     let mut places = [Place::new(1).after(10), Place::new(1).after(1_000)];
+    ratio("opening after 1,000 turns to after 10", 1_000, &mut places, |place| drop(place.open()));
     ratio("a turn after 1,000 turns to one after 10", 200, &mut places, Place::turn);
-    ratio("opening after 1,000 turns to after 10", 200, &mut places, |place| drop(place.open()));
-    let [mut short, mut long] = places;
-    let mut group = criterion.benchmark_group("a turn that changes one file");
-    group.sample_size(20);
-    group.bench_function("after 10 turns", |b| b.iter(|| short.turn()));
-    group.bench_function("after 1,000 turns", |b| b.iter(|| long.turn()));
 
     let mut places = [Place::new(20_000).after(10), Place::new(20_000).after(100)];
-    ratio("a turn among 20,000 files after 100 turns to one after 10", 30, &mut places, Place::turn);
+    ratio("a turn among 20,000 files after 100 turns to one after 10", 40, &mut places, Place::turn);
+    let mut group = criterion.benchmark_group("a turn that changes one file");
+    group.sample_size(20);
     let [mut many, _] = places;
     group.bench_function("among 20,000 that did not", |b| b.iter(|| many.turn()));
     group.finish();

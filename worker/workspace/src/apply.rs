@@ -20,12 +20,20 @@ impl Workspace {
     /// `Refused`: not a commit of this repository that names this unit and turn, or the branch has moved on. The
     /// branch is as it was; a commit of this turn is kept on `refs/rekindle/interrupted/<turn>`.
     pub fn apply(&mut self, commit: &PreparedCommit, turn: &TurnId) -> Result<CommitInfo> {
-        let sha = self.move_branch(commit, turn)?;
+        let sha = match self.move_branch(commit, turn) {
+            // The turn is over all the same.
+            Err(refused @ WorkspaceError::Refused { .. }) if commit.workspace == self.id => {
+                self.conclude(turn)?;
+                return Err(refused);
+            }
+            moved => moved?,
+        };
         match self.prepared.take().filter(|prepared| prepared.sha == sha) {
             Some(prepared) => self.show_in_index(sha, &prepared.tree, &prepared.walked)?,
             None => self.look_and_index(sha)?,
         }
         self.refs().delete(&self.pin())?;
+        self.conclude(turn)?;
         Ok(CommitInfo::from(commit))
     }
 

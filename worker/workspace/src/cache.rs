@@ -10,13 +10,14 @@ use sha2::{Digest, Sha256};
 
 use crate::codec::{Reader, Writer};
 use crate::error::Result;
+use crate::note::Note;
 use crate::open::Workspace;
 use crate::root::StatKey;
 use crate::state::StateDir;
 use crate::walk::Walked;
 
 const FILE: &str = "walk.cache";
-const MAGIC: &[u8] = b"rekindle walk 1\n";
+const MAGIC: &[u8] = b"rekindle walk 2\n";
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// A file whose ctime is this near to the walk that read it may have changed again within the same tick of the
@@ -32,13 +33,15 @@ pub(crate) struct Known {
     pub at_ns: i64,
     /// The index as this crate last wrote it, with the commit that it shows.
     pub index: Option<(StatKey, Oid)>,
+    /// The note as this crate last wrote it: while it has not moved since, no turn has begun.
+    pub note: Option<StatKey>,
 }
 
 impl Known {
     /// What a walk found out.
     pub fn from_walk(walked: &Walked) -> Self {
         let entry = |(path, found): (&Vec<u8>, &crate::walk::Found)| Some((path.clone(), (found.stat, found.oid?)));
-        Self { files: walked.files.iter().filter_map(entry).collect(), at_ns: walked.at_ns, index: None }
+        Self { files: walked.files.iter().filter_map(entry).collect(), at_ns: walked.at_ns, ..Self::default() }
     }
 
     /// What a file with this stat holds, if that is certain.
@@ -59,6 +62,10 @@ impl Known {
             }
             None => out.u32(0),
         }
+        out.u32(u32::from(self.note.is_some()));
+        if let Some(stat) = &self.note {
+            write_stat(out, stat);
+        }
         out.u64(self.files.len() as u64);
         let mut files: Vec<_> = self.files.iter().collect();
         files.sort_unstable_by_key(|(path, _)| *path);
@@ -75,12 +82,16 @@ impl Known {
             0 => None,
             _ => Some((read_stat(from)?, Oid::from_bytes(from.take(20)?).ok()?)),
         };
+        let note = match from.u32()? {
+            0 => None,
+            _ => Some(read_stat(from)?),
+        };
         let mut files = HashMap::new();
         for _ in 0..from.u64()? {
             let path = from.bytes()?.to_vec();
             files.insert(path, (read_stat(from)?, Oid::from_bytes(from.take(20)?).ok()?));
         }
-        Some(Self { files, at_ns, index })
+        Some(Self { files, at_ns, index, note })
     }
 }
 
@@ -130,7 +141,8 @@ impl WalkCache {
 
     /// Takes over what a workspace knows after its turn.
     pub fn update(&mut self, workspace: &Workspace) {
-        self.0.insert(workspace.id().clone(), workspace.known.clone());
+        let note = Note::stat(&workspace.root);
+        self.0.insert(workspace.id().clone(), Known { note, ..workspace.known.clone() });
     }
 
     /// Writes the cache; answers its hash, for `done`.
@@ -183,7 +195,7 @@ mod tests {
     fn known() -> Known {
         let mut files = HashMap::new();
         files.insert(b"a\n\xff".to_vec(), (stat(1_000_000_004), Oid::ZERO_SHA1));
-        Known { files, at_ns: 2_000_000_000, index: Some((stat(1), Oid::ZERO_SHA1)) }
+        Known { files, at_ns: 2_000_000_000, index: Some((stat(1), Oid::ZERO_SHA1)), note: Some(stat(2)) }
     }
 
     #[test]

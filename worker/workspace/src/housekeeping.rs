@@ -16,6 +16,8 @@ const MERGE_STATE: [&str; 7] =
 /// The same, for operations of several commits.
 const SEQUENCE_STATE: [&str; 4] = ["rebase-merge", "rebase-apply", "sequencer", "REBASE_HEAD"];
 
+const PACKS_INDEX: &[u8] = b".git/objects/pack/multi-pack-index";
+
 /// Removes what dead processes left locked and what would hold up or mislead a reader of the objects.
 /// Nothing else is alive in the workspace when this runs.
 pub(crate) fn sweep(root: &Root, notices: &mut Vec<String>) -> Result<()> {
@@ -30,7 +32,13 @@ pub(crate) fn sweep(root: &Root, notices: &mut Vec<String>) -> Result<()> {
         }
     }
     root.make_dir(b".git/refs/heads").doing(|| "make refs/heads".into())?;
-    sweep_packs(root, notices)
+    sweep_packs(root, notices)?;
+    // It says which pack has what, and a forged one hides packs from libgit2. Git does without it, or makes it anew.
+    if root.stat(PACKS_INDEX).doing(|| "look at the packs".into())?.is_some() {
+        root.remove(PACKS_INDEX).doing(|| "remove the packs' common index".into())?;
+        notices.push(format!("removed {}, which need not be true", String::from_utf8_lossy(PACKS_INDEX)));
+    }
+    Ok(())
 }
 
 /// What is neither folder nor file among the objects' folders and the packs, of which any may be opened by any read. The
@@ -44,7 +52,20 @@ pub(crate) fn sweep_objects(root: &Root, notices: &mut Vec<String>) -> Result<()
     sweep_folders(root, |_| true, notices)
 }
 
+/// What is among all objects and is none: a reader who may not remove it had better read nothing.
+pub(crate) fn strange_objects(root: &Root) -> Result<Vec<Vec<u8>>> {
+    strange_in_folders(root, |_| true)
+}
+
 fn sweep_folders(root: &Root, wanted: fn(&[u8]) -> bool, notices: &mut Vec<String>) -> Result<()> {
+    for path in strange_in_folders(root, wanted)? {
+        root.remove(&path).doing(|| "remove what is no object".into())?;
+        notices.push(format!("removed {}, which is no regular file", String::from_utf8_lossy(&path)));
+    }
+    Ok(())
+}
+
+fn strange_in_folders(root: &Root, wanted: fn(&[u8]) -> bool) -> Result<Vec<Vec<u8>>> {
     let objects = root.dir(b".git/objects").doing(look)?;
     let mut strange = Vec::new();
     for folder in sweep_folder(objects.as_fd(), b"", &mut strange).doing(look)? {
@@ -53,12 +74,7 @@ fn sweep_folders(root: &Root, wanted: fn(&[u8]) -> bool, notices: &mut Vec<Strin
             sweep_folder(dir.as_fd(), &folder, &mut strange).doing(look)?;
         }
     }
-    for path in strange {
-        let path = [b".git/objects/", path.as_slice()].concat();
-        root.remove(&path).doing(|| "remove what is no object".into())?;
-        notices.push(format!("removed {}, which is no regular file", String::from_utf8_lossy(&path)));
-    }
-    Ok(())
+    Ok(strange.into_iter().map(|path| [b".git/objects/", path.as_slice()].concat()).collect())
 }
 
 fn look() -> String {
@@ -76,6 +92,8 @@ fn sweep_folder(dir: BorrowedFd<'_>, at: &[u8], strange: &mut Vec<Vec<u8>>) -> r
             kind => kind,
         };
         match (kind, name.to_bytes()) {
+            // A file where objects or packs have their folder keeps any from being written.
+            (FileType::RegularFile, name) if at.is_empty() && is_folder_name(name) => strange.push(name.to_vec()),
             (FileType::RegularFile, _) | (_, b"." | b"..") => {}
             (FileType::Directory, name) => folders.push(name.to_vec()),
             (_, name) if at.is_empty() => strange.push(name.to_vec()),
@@ -83,6 +101,10 @@ fn sweep_folder(dir: BorrowedFd<'_>, at: &[u8], strange: &mut Vec<Vec<u8>>) -> r
         }
     }
     Ok(folders)
+}
+
+fn is_folder_name(name: &[u8]) -> bool {
+    matches!(name, b"pack" | b"info") || (name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Removes an alternates file or the like that a turn left: with it the repository would not stand on its own.

@@ -71,6 +71,7 @@ impl Workspace {
         };
         let kept = self.keep_and_restore(cleanup, &mut notices)?;
         self.refs().delete(&self.pin())?;
+        self.conclude(&meta.turn)?;
         Ok(Interrupted { kept, agent_commits, notices })
     }
 

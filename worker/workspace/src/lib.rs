@@ -25,6 +25,7 @@
 //! writes to the workspace meanwhile. Everything is synchronous and may take long: call it off the async threads.
 
 mod apply;
+pub mod archive;
 mod cache;
 mod codec;
 mod commit;

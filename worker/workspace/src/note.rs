@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Result};
 use crate::refs::{Head, is_ref_name};
-use crate::root::{Root, components, split};
+use crate::root::{Root, StatKey, components, split};
 use crate::rules::bad_name;
 use crate::tree::{Entry, Flat, Kind};
 
@@ -30,6 +30,9 @@ pub(crate) struct Note {
     /// `.gitignore` files that are not tracked, path (base64) and content (object).
     #[serde(default)]
     ignore_files: Vec<(String, String)>,
+    /// Whether the turn is over for this workspace: its branch moved, or its leftovers put aside.
+    #[serde(default)]
+    pub concluded: bool,
 }
 
 impl Note {
@@ -41,6 +44,7 @@ impl Note {
             tip: tip.to_string(),
             sequences: sequences.iter().map(|s| (*s).to_owned()).collect(),
             ignore_files: Vec::new(),
+            concluded: false,
         }
     }
 
@@ -74,6 +78,18 @@ impl Note {
     pub fn write(&self, root: &Root) -> Result<()> {
         let bytes = serde_json::to_vec(self).map_err(std::io::Error::from).doing(|| "write the turn's note".into())?;
         root.write_durable(FILE, &bytes, 0o644).doing(|| "write the turn's note".into())
+    }
+
+    /// Notes that the turn is over. That need not be durable: where it is lost, there is only something less to clean up.
+    pub fn conclude(mut self, root: &Root) -> Result<()> {
+        self.concluded = true;
+        let bytes = serde_json::to_vec(&self).map_err(std::io::Error::from).doing(|| "conclude the note".into())?;
+        root.write(FILE, &bytes, 0o644).doing(|| "conclude the turn's note".into())
+    }
+
+    /// What tells whether the note has moved. Its content may be anybody's, when it was last changed is the kernel's word.
+    pub fn stat(root: &Root) -> Option<StatKey> {
+        root.stat(FILE).ok().flatten()
     }
 
     /// The note that is there; one that cannot be read is none.

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use contract::{Generation, Mode, UnitId, WorkspaceId};
+use contract::{Generation, Mode, TurnId, UnitId, WorkspaceId};
 use git2::Oid;
 
-use crate::cache::Known;
+use crate::cache::{Known, WalkCache};
 use crate::commit::{Message, ParsedCommit};
 use crate::error::{Result, WorkspaceError};
+use crate::note::Note;
 use crate::refs::{Head, Refs};
 use crate::root::Root;
 use crate::rules::{Limits, named};
@@ -50,6 +51,8 @@ pub struct Workspace {
     pub(crate) notices: Vec<String>,
     /// What `apply` needs of `finish`.
     pub(crate) prepared: Option<Prepared>,
+    /// The note of the turn that began: what lies in the repository meanwhile is whatever the agent made of it.
+    pub(crate) note: Option<Note>,
 }
 
 impl Workspace {
@@ -84,6 +87,7 @@ impl Workspace {
             known: Known::default(),
             notices: Vec::new(),
             prepared: None,
+            note: None,
         };
         housekeeping::sweep(&workspace.root, &mut workspace.notices)?;
         let head = workspace.refs().head()?;
@@ -129,6 +133,24 @@ impl Workspace {
         self.refs().set(head.name(), commit)
     }
 
+    /// The turn that began here, as far as the repository says, and that was never concluded: it died, or what it left could
+    /// not be cleaned up. Whatever the ledger says, its leftovers are not people's.
+    pub fn unconcluded(&self) -> Option<TurnId> {
+        Note::read(&self.root).filter(|note| !note.concluded).map(|note| note.turn)
+    }
+
+    /// Takes over what is known of it from the last turn that was settled. Without that everything is read, and what a dead
+    /// turn may have left is cleaned up even where the note says that it never began.
+    pub fn remember(&mut self, cache: &WalkCache) {
+        self.known = cache.known(&self.id);
+    }
+
+    /// Notes that a turn is over for this workspace.
+    pub(crate) fn conclude(&mut self, turn: &TurnId) -> Result<()> {
+        let note = self.note.take().or_else(|| Note::read(&self.root)).filter(|note| note.turn == *turn);
+        note.map_or(Ok(()), |note| note.conclude(&self.root))
+    }
+
     /// A commit's tree.
     pub(crate) fn tree_of(&self, store: &Store<'_>, commit: Oid) -> Result<(Oid, Flat)> {
         let damaged = |why: String| {
@@ -157,7 +179,7 @@ impl Workspace {
     }
 
     /// A name under `refs/rekindle/<kind>/` for this turn that is free or holds this very object already.
-    pub(crate) fn free_ref(&self, kind: &str, turn: &contract::TurnId, oid: Oid) -> Result<String> {
+    pub(crate) fn free_ref(&self, kind: &str, turn: &TurnId, oid: Oid) -> Result<String> {
         let mut name = format!("refs/rekindle/{kind}/{turn}");
         let mut n = 1;
         while self.refs().get(&name)?.is_some_and(|there| there != oid) {

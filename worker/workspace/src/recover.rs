@@ -7,7 +7,7 @@ use git2::Oid;
 
 use crate::commit::{CommitInfo, Message, ParsedCommit};
 use crate::error::{Result, WorkspaceError};
-use crate::housekeeping::{end_merge, end_sequences};
+use crate::housekeeping::{end_merge, end_sequences, sequences};
 use crate::interrupt::Cleanup;
 use crate::note::Note;
 use crate::open::Workspace;
@@ -32,16 +32,24 @@ pub struct Recovered {
 
 impl Workspace {
     /// Cleans up after a turn that was delivered on this workspace and not settled. `record` is the state
-    /// folder's, whichever turn it is of. A workspace where the dead turn never began is left as it is: what is
-    /// changed there is people's. Called again it finds nothing to do.
+    /// folder's, whichever turn it is of. Where the note says that another turn began and was never concluded, it is that
+    /// one which is cleaned up after: this one died before it came to it. A workspace where the dead turn never began is left
+    /// as it is, for what is changed there is people's. That is believed where the note is of another turn, concluded, and has
+    /// not moved since the cache was written ([`Workspace::remember`]): its content may be the dead turn's agent's. Called
+    /// again it finds nothing to do.
     ///
     /// # Errors
     /// As `finish`; nothing is lost, and a later call goes on.
     pub fn recover(&mut self, dead_turn: &TurnId, record: Option<&Record>) -> Result<Recovered> {
         let mut out = Recovered { notices: std::mem::take(&mut self.notices), ..Recovered::default() };
-        let record = record.filter(|record| record.turn == *dead_turn);
         let note = Note::read(&self.root);
-        if record.is_none() && note.as_ref().is_some_and(|note| note.turn != *dead_turn) {
+        // The record of the dead turn itself goes first: that it ran to its end is not for a note to deny.
+        let ran = record.is_some_and(|record| record.turn == *dead_turn && record.outcome == Outcome::Completed);
+        let open = note.as_ref().filter(|note| !note.concluded && !ran).map(|note| note.turn.clone());
+        let dead_turn = &open.unwrap_or_else(|| dead_turn.clone());
+        let record = record.filter(|record| record.turn == *dead_turn);
+        let unmoved = self.known.note.is_some() && self.known.note == Note::stat(&self.root);
+        if !ran && unmoved && note.as_ref().is_some_and(|note| note.concluded && note.turn != *dead_turn) {
             self.refs().delete(&self.pin())?;
             return Ok(out);
         }
@@ -78,6 +86,9 @@ impl Workspace {
         };
         out.kept = self.keep_and_restore(cleanup, &mut out.notices)?;
         self.refs().delete(&self.pin())?;
+        // Where there was none, there is one now: what people change from here on is theirs.
+        let note = note.unwrap_or_else(|| Note::new(dead_turn, &self.unit.uid, &head, tip, &sequences(&self.root)));
+        note.conclude(&self.root)?;
         Ok(out)
     }
 

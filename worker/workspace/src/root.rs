@@ -75,18 +75,21 @@ impl Root {
         Ok(at)
     }
 
-    /// Opens a folder below, making what is missing. A file or link in the way is removed.
+    /// Opens a folder below, making what is missing. A file or link in the way is removed. The folder itself is not
+    /// made writable: who closed it to the worker may have meant it.
     pub fn make_dir(&self, path: &[u8]) -> Sys<OwnedFd> {
         let mut at = open_dir_at(self.fd(), b".")?;
-        for name in components(path) {
+        for (depth, name) in components(path).enumerate() {
             at = match open_dir_at(at.as_fd(), name) {
                 Ok(fd) => fd,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                    match fs::unlinkat(&at, name, AtFlags::empty()) {
-                        Ok(()) | Err(Errno::NOENT) => {}
-                        Err(e) => return Err(e),
+                    match make_dir_at(&at, name) {
+                        Err(Errno::ACCESS) if depth > 0 => {
+                            make_accessible(at.as_fd(), b".", 0o700)?;
+                            make_dir_at(&at, name)?;
+                        }
+                        made => made?,
                     }
-                    fs::mkdirat(&at, name, Mode::from_raw_mode(0o777))?;
                     open_dir_at(at.as_fd(), name)?
                 }
                 Err(e) => return Err(e),
@@ -141,7 +144,7 @@ impl Root {
     /// The time as this file system stamps it, which may be another machine's, in nanoseconds.
     pub fn now_ns(&self) -> io::Result<i64> {
         const CLOCK: &[u8] = b"clock";
-        let scratch = self.make_dir(SCRATCH)?;
+        let scratch = self.scratch()?;
         remove_at(scratch.as_fd(), CLOCK)?;
         let file = make_file(&scratch, CLOCK, b"", 0o600)?;
         Ok(StatKey::of(&fs::fstat(&file)?).ctime_ns)
@@ -149,17 +152,34 @@ impl Root {
 
     fn put(&self, path: &[u8], make: impl FnOnce(&OwnedFd, &[u8]) -> io::Result<()>) -> io::Result<OwnedFd> {
         const TEMPORARY: &[u8] = b"put";
-        let scratch = self.make_dir(SCRATCH)?;
+        let scratch = self.scratch()?;
         remove_at(scratch.as_fd(), TEMPORARY)?;
         make(&scratch, TEMPORARY)?;
         let (parent, name) = split(path);
         let dir = self.make_dir(parent)?;
-        match fs::renameat(&scratch, TEMPORARY, &dir, name) {
+        let place = || fs::renameat(&scratch, TEMPORARY, &dir, name);
+        let placed = match place() {
+            Err(Errno::ACCESS) => {
+                make_accessible(dir.as_fd(), b".", 0o700)?;
+                place()
+            }
+            placed => placed,
+        };
+        match placed {
             Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
                 remove_at(dir.as_fd(), name)?;
-                fs::renameat(&scratch, TEMPORARY, &dir, name)?;
+                place()?;
             }
-            other => other?,
+            placed => placed?,
+        }
+        Ok(dir)
+    }
+
+    /// The scratch folder, writable.
+    pub fn scratch(&self) -> Sys<OwnedFd> {
+        let dir = self.make_dir(SCRATCH)?;
+        if fs::fstat(&dir)?.st_mode & 0o700 != 0o700 {
+            make_accessible(dir.as_fd(), b".", 0o700)?;
         }
         Ok(dir)
     }
@@ -189,6 +209,13 @@ impl Root {
             path = parent;
         }
         Ok(())
+    }
+}
+
+fn make_dir_at(at: &OwnedFd, name: &[u8]) -> Sys<()> {
+    match fs::unlinkat(at, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => fs::mkdirat(at, name, Mode::from_raw_mode(0o777)),
+        Err(e) => Err(e),
     }
 }
 
@@ -226,7 +253,7 @@ pub(crate) fn open_dir_at(at: BorrowedFd<'_>, name: &[u8]) -> Sys<OwnedFd> {
 }
 
 /// Adds permission bits to what is at a name. The kernel is asked about the very file that was looked at.
-fn make_accessible(at: BorrowedFd<'_>, name: &[u8], bits: u32) -> Sys<()> {
+pub(crate) fn make_accessible(at: BorrowedFd<'_>, name: &[u8], bits: u32) -> Sys<()> {
     let fd = fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fs::fstat(&fd)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
@@ -273,10 +300,18 @@ pub(crate) fn read_at(at: BorrowedFd<'_>, name: &[u8], max: u64) -> io::Result<(
 
 /// The names in a folder, but `.` and `..`.
 pub(crate) fn list(dir: BorrowedFd<'_>) -> Sys<Vec<(Vec<u8>, FileType)>> {
+    list_some(dir, u64::MAX)
+}
+
+/// The first so many of them.
+pub(crate) fn list_some(dir: BorrowedFd<'_>, most: u64) -> Sys<Vec<(Vec<u8>, FileType)>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
+        if names.len() as u64 >= most {
+            break;
+        }
         if name != b"." && name != b".." {
             names.push((name.to_vec(), entry.file_type()));
         }

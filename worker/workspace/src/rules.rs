@@ -90,7 +90,13 @@ const MAX_FRONT_MATTER_BYTES: usize = 64 << 10;
 
 /// Checks the front matter of an entity: `type`, `id` and `title`, none of them empty.
 pub(crate) fn check_front_matter(content: &[u8]) -> Result<(), String> {
-    let head = &content[..content.len().min(MAX_FRONT_MATTER_BYTES)];
+    let head = match content.get(..MAX_FRONT_MATTER_BYTES) {
+        // Whole lines only: a longer one that begins with `---` does not close anything.
+        Some(head) if content.len() > head.len() => {
+            &head[..head.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1)]
+        }
+        _ => content,
+    };
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let mut lines = head.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
     if lines.next() != Some(b"---") {
@@ -108,14 +114,14 @@ pub(crate) fn check_front_matter(content: &[u8]) -> Result<(), String> {
             continue;
         }
         let Some(colon) = line.iter().position(|b| *b == b':') else {
-            return Err(format!("front matter line `{}` is not `key: value`", String::from_utf8_lossy(line)));
+            return Err(format!("front matter line `{}` is not `key: value`", shown(line)));
         };
         let (key, value) = (line[..colon].trim_ascii(), &line[colon + 1..]);
         if value.first().is_some_and(|b| !b.is_ascii_whitespace()) {
-            return Err(format!("front matter line `{}` needs a space after the colon", String::from_utf8_lossy(line)));
+            return Err(format!("front matter line `{}` needs a space after the colon", shown(line)));
         }
         if seen.iter().any(|(k, _)| *k == key) {
-            return Err(format!("front matter has `{}` twice", String::from_utf8_lossy(key)));
+            return Err(format!("front matter has `{}` twice", shown(key)));
         }
         seen.push((key, !is_empty_scalar(value)));
     }
@@ -128,6 +134,18 @@ pub(crate) fn check_front_matter(content: &[u8]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A line as a message can have it: short, and without what would control a terminal.
+fn shown(line: &[u8]) -> String {
+    const MOST_CHARS: usize = 80;
+    let text = String::from_utf8_lossy(line);
+    let mut shown: String =
+        text.chars().take(MOST_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(MOST_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 fn is_empty_scalar(value: &[u8]) -> bool {
@@ -163,6 +181,16 @@ mod tests {
             let why = check_front_matter(bad).unwrap_err();
             assert!(why.contains(word), "{why}");
         }
+    }
+
+    #[test]
+    fn long_lines_neither_close_front_matter_nor_fill_a_message() {
+        let begin = "---\ntype: a\nid: b\ntitle: c\n";
+        // The first bytes of the last line are the last that are looked at.
+        let filled = format!("{begin}#{}\n---x\n", "x".repeat(MAX_FRONT_MATTER_BYTES - begin.len() - 5));
+        assert!(check_front_matter(filled.as_bytes()).unwrap_err().contains("close"));
+        let why = check_front_matter(format!("---\n\u{1b}[2J{}\n---\n", "x".repeat(5000)).as_bytes()).unwrap_err();
+        assert!(why.len() < 400 && why.contains('…') && !why.contains('\u{1b}'), "{why}");
     }
 
     #[test]

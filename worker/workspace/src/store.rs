@@ -13,11 +13,15 @@ use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Result, WorkspaceError};
-use crate::root::{Root, SCRATCH, open_dir_at, open_file_at, remove_at};
+use crate::root::{Root, SCRATCH, make_accessible, open_dir_at, open_file_at, remove_at};
 use crate::rules::bad_name;
 use crate::tree::{Entry, Flat, Kind};
 
 const MAX_TREE_DEPTH: usize = 256;
+/// What an object says of its size is believed, and room made for it, before it is read: a few bytes may say terabytes.
+const MAX_COMMIT_BYTES: usize = 16 << 20;
+const MAX_TREE_BYTES: usize = 256 << 20;
+const MAX_BLOB_BYTES: usize = 1 << 30;
 /// Objects beyond this many are made durable by one sync of the file system.
 const SYNC_ONE_BY_ONE: usize = 128;
 /// Larger files are not counted line by line.
@@ -52,7 +56,7 @@ impl<'a> Store<'a> {
     /// Opens the objects of the repository at `path`, of which `root` is the open folder.
     pub fn open(root: &'a Root, path: &Path) -> Result<Self> {
         set_up_libgit2();
-        let scratch = root.make_dir(SCRATCH).doing(|| "make a folder in .git".into())?;
+        let scratch = root.scratch().doing(|| "make a folder in .git".into())?;
         let made = (|| {
             remove_at(scratch.as_fd(), b"view")?;
             fs::mkdirat(&scratch, "view", Mode::from_raw_mode(0o700))?;
@@ -78,6 +82,14 @@ impl<'a> Store<'a> {
     fn read(&self, oid: Oid, kind: ObjectType) -> Result<Vec<u8>> {
         self.guard(oid)?;
         let odb = self.repo.odb().doing(|| "open the object database".into())?;
+        let max = match kind {
+            ObjectType::Commit => MAX_COMMIT_BYTES,
+            ObjectType::Tree => MAX_TREE_BYTES,
+            _ => MAX_BLOB_BYTES,
+        };
+        if odb.read_header(oid).doing(|| format!("read object {oid}"))?.0 > max {
+            return Err(WorkspaceError::unusable(format!("object {oid} is larger than {max} bytes; run `git fsck`")));
+        }
         let object = odb.read(oid).doing(|| format!("read object {oid}"))?;
         if object.kind() != kind {
             return Err(WorkspaceError::unusable(format!("object {oid} is not a {kind}; run `git fsck`")));
@@ -106,14 +118,18 @@ impl<'a> Store<'a> {
         // The database was opened a moment ago: looking for new packs at every miss is for nothing.
         if odb.exists_ext(oid, OdbLookupFlags::NO_REFRESH) {
             // Something under that name may have been planted: what a commit refers to must be sound.
-            if odb.read(oid).is_ok() {
+            if odb.read_header(oid).is_ok_and(|(bytes, _)| bytes == data.len()) && odb.read(oid).is_ok() {
                 return Ok(oid);
             }
             let hex = oid.to_string();
             let path = format!(".git/objects/{}/{}", &hex[..2], &hex[2..]);
             self.root.remove(path.as_bytes()).doing(|| format!("remove the damaged object {oid}"))?;
         }
-        odb.write(kind, data).doing(|| "write an object".into())?;
+        if odb.write(kind, data).is_err() {
+            // The folders' permissions may be the agent's.
+            self.open_up(oid).doing(|| format!("make room for object {oid}"))?;
+            odb.write(kind, data).doing(|| "write an object".into())?;
+        }
         self.written.push(oid);
         Ok(oid)
     }
@@ -232,8 +248,20 @@ impl<'a> Store<'a> {
     fn guard(&self, oid: Oid) -> Result<()> {
         let hex = oid.to_string();
         let path = format!("{}/{}", &hex[..2], &hex[2..]);
-        let kind = match fs::statat(&self.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+        let look = || fs::statat(&self.objects, &path, AtFlags::SYMLINK_NOFOLLOW);
+        let looked = match look() {
+            Err(Errno::ACCESS) => self.open_up(oid).and_then(|()| look()),
+            looked => looked,
+        };
+        let kind = match looked {
+            Ok(stat) => {
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                if kind == FileType::RegularFile && stat.st_mode & 0o400 == 0 {
+                    make_accessible(self.objects.as_fd(), path.as_bytes(), 0o400)
+                        .doing(|| format!("open object {oid}"))?;
+                }
+                kind
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(e) => return Err(e).doing(|| format!("look at object {oid}")),
         };
@@ -243,6 +271,15 @@ impl<'a> Store<'a> {
             self.removed.borrow_mut().push(format!("removed {path}, which is no regular file"));
         }
         Ok(())
+    }
+
+    /// Makes the folder in which an object belongs accessible and writable, and the one above.
+    fn open_up(&self, oid: Oid) -> rustix::io::Result<()> {
+        make_accessible(self.objects.as_fd(), b".", 0o700)?;
+        match make_accessible(self.objects.as_fd(), &oid.to_string().as_bytes()[..2], 0o700) {
+            Err(Errno::NOENT) => Ok(()),
+            made => made,
+        }
     }
 
     /// What was removed since it was opened, for people.

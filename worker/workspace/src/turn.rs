@@ -119,6 +119,7 @@ impl Workspace {
         let note = Note::new(turn, &self.unit.uid, &head, new_tip, &sequences(&self.root));
         let note = note.with_ignore_files(&ignore_files);
         note.write(&self.root)?;
+        self.note = Some(note.clone());
         let baseline = Baseline {
             head,
             tip: new_tip,
@@ -170,6 +171,7 @@ impl Workspace {
         let commit = match commit {
             None => {
                 self.show_in_index(baseline.tip, &tree, &walked)?;
+                self.conclude(&meta.turn)?;
                 None
             }
             Some((sha, described)) => {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::cache::Known;
 use crate::error::{Doing, Result, WorkspaceError};
 use crate::ignore::Ignores;
-use crate::root::{Root, StatKey, list, open_dir_at, open_file_at, read_at, split};
+use crate::root::{Root, StatKey, list_some, open_dir_at, open_file_at, read_at, split};
 use crate::rules::{Limits, MAX_IGNORE_BYTES, Reverted, bad_name};
 use crate::store::{Store, hash_blob};
 use crate::tree::{Entry, Flat, Kind, has_below};
@@ -152,7 +152,9 @@ impl<'a> Walk<'a> {
         ignored: bool,
         depth: usize,
     ) -> Result<()> {
-        let names = list(dir.as_fd()).doing(|| format!("list {}", shown(path)))?;
+        // One more than there may be, which is then said below.
+        let most = (self.limits.max_entries - self.out.stats.entries).saturating_add(1);
+        let names = list_some(dir.as_fd(), most).doing(|| format!("list {}", shown(path)))?;
         let inner;
         let mut ignores = ignores;
         if !ignored && names.iter().any(|(name, _)| name == b".gitignore") {

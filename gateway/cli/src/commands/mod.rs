@@ -8,7 +8,9 @@ use crate::target::Target;
 mod cancel;
 mod doctor;
 mod events;
+mod grant;
 mod invoke;
+mod key;
 mod ps;
 mod rm;
 mod stop;
@@ -37,6 +39,12 @@ pub enum Command {
     Rm(rm::Args),
     /// Make a bearer token with this deployment's secret
     Token(token::Args),
+    /// API keys, for callers that can store one string
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Let another owner use a workspace
+    #[command(subcommand)]
+    Grant(grant::Command),
     /// What is installed, what answers, and what to do about what does not
     Doctor(doctor::Args),
 }
@@ -56,6 +64,8 @@ impl Command {
             Self::Cancel(args) => cancel::run(args, target).await,
             Self::Stop(args) => stop::run(args, target).await,
             Self::Rm(args) => rm::run(args, target).await,
+            Self::Key(command) => key::run(command, target).await,
+            Self::Grant(command) => grant::run(command, target).await,
             Self::Token(args) => token::run(args, target),
             Self::Doctor(args) => doctor::run(args, target).await,
         }

@@ -18,15 +18,16 @@ pub struct Args {
     /// How long it is good for: 90s, 15m, 12h, 30d
     #[arg(long, default_value = "30d", value_parser = ttl)]
     ttl: Duration,
-    /// What it allows besides calling one's own units
-    #[arg(long = "scope", value_name = "SCOPE")]
+    /// What it allows besides calling one's own units and looking at them
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = ["units:admin", "units:impersonate", "triggers:write",
+        "units:invoke", "units:read"])]
     scopes: Vec<String>,
     /// The settings file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-fn ttl(text: &str) -> Result<Duration, String> {
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no time; say 90s, 15m, 12h or 30d");
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?);
     let seconds = match unit {

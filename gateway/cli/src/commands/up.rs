@@ -68,8 +68,9 @@ pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
     // The terminal was closed: children end in order then too.
     let mut hangups = signal(SignalKind::hangup())?;
     let mut services = Services::new();
+    let keys = plan.key.variables(&deployment, |name| std::env::var(name).ok());
     let started = tokio::select! {
-        started = services.start(&deployment, plan.programs.clone(), &common, plan.key.variable()) => started,
+        started = services.start(&deployment, plan.programs.clone(), &common, keys) => started,
         _ = interrupts.recv() => Err(Failure::Interrupted("interrupted while starting".into())),
         _ = terminations.recv() => Err(Failure::Interrupted("ended while starting".into())),
         _ = hangups.recv() => Err(Failure::Interrupted("the terminal was closed while starting".into())),

@@ -1,5 +1,6 @@
 //! What will run units here, and what that isolates.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use settings::RuntimeBackend;
@@ -51,7 +52,8 @@ pub async fn bwrap_works(bwrap: &str) -> Result<(), String> {
     let program = programs::find(bwrap).ok_or("not installed")?;
     let mut probe = Command::new(program);
     probe
-        .args(["--unshare-user", "--unshare-pid", "--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "true"])
+        .args(["--unshare-all", "--unshare-user", "--new-session", "--die-with-parent"])
+        .args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"])
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .stdin(Stdio::null())
@@ -61,6 +63,26 @@ pub async fn bwrap_works(bwrap: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(crate::render::first_line(&String::from_utf8_lossy(&output.stderr), 160)),
     }
+}
+
+/// Whether cgroups can be made here that hold the memory and the number of processes of a sandbox.
+///
+/// # Errors
+/// What cannot be held.
+pub fn cgroups_work(root: &Path) -> Result<(), String> {
+    let writable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    let unified =
+        [root.to_owned(), root.join("unified")].into_iter().find(|top| top.join("cgroup.controllers").exists());
+    let lacks = |controller: &&str| {
+        let alone = root.join(controller);
+        let in_unified = unified.as_ref().is_some_and(|top| {
+            let all = std::fs::read_to_string(top.join("cgroup.controllers")).unwrap_or_default();
+            writable(top) && all.split_ascii_whitespace().any(|one| one == *controller)
+        });
+        !(in_unified || (alone.join("tasks").exists() && writable(&alone)))
+    };
+    let missing: Vec<_> = ["memory", "pids"].into_iter().filter(lacks).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("none can be made here for {}", missing.join(" and "))) }
 }
 
 fn process_line(bwrap: Result<(), String>) -> String {
@@ -78,6 +100,17 @@ fn process_line(bwrap: Result<(), String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_by_cgroup_need_both_controllers_in_either_version() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(cgroups_work(root.path()).unwrap_err(), "none can be made here for memory and pids");
+        std::fs::create_dir_all(root.path().join("memory")).unwrap();
+        std::fs::write(root.path().join("memory/tasks"), "").unwrap();
+        assert_eq!(cgroups_work(root.path()).unwrap_err(), "none can be made here for pids");
+        std::fs::write(root.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        cgroups_work(root.path()).unwrap();
+    }
 
     #[tokio::test]
     async fn without_an_engine_units_are_processes_unless_docker_is_demanded() {

@@ -16,6 +16,9 @@ use crate::secrets::{keep, random_hex};
 /// `sun_path` of unix(7) has 108 bytes, the last of them zero.
 const LONGEST_SOCKET: usize = 107;
 
+/// The public half of the key that signs dispatch tokens, for the runtime.
+const DISPATCH_PUBLIC: &str = "dispatch_ed25519.pub.pem";
+
 /// Makes the folders, private to their owner.
 ///
 /// # Errors
@@ -95,7 +98,11 @@ pub fn make_secrets(home: &Home) -> anyhow::Result<()> {
     let secrets = home.secrets();
     keep(&secrets.join("jwt_hs256"), || Ok(random_hex()))?;
     keep(&secrets.join("runtime_token"), || Ok(random_hex()))?;
-    keep(&secrets.join("dispatch_ed25519.pem"), crate::secrets::ed25519_pem)
+    let private = secrets.join("dispatch_ed25519.pem");
+    keep(&private, crate::secrets::ed25519_pem)?;
+    // From the key that is there, which may be older than this file.
+    let private = std::fs::read_to_string(&private).with_context(|| format!("read {}", private.display()))?;
+    crate::secrets::write(&secrets.join(DISPATCH_PUBLIC), &crate::secrets::ed25519_public_pem(&private)?)
 }
 
 /// Sockets and files below the home folder, where the user chose no others.
@@ -108,6 +115,10 @@ pub fn choose_paths(deployment: &mut Deployment) {
     deployment.choose("runtime.url", socket("unix", "runtime.sock"));
     deployment.choose("gateway.worker_port", socket("unix", "worker.sock"));
     deployment.choose("runtime.token_file", text(&secrets.join("runtime_token")));
+    if !deployment.is_given("gateway.dispatch_key_file") {
+        // The runtime proves what our own key has signed, and mounts nothing else.
+        deployment.choose("runtime.dispatch_public_key_files", vec![text(&secrets.join(DISPATCH_PUBLIC))]);
+    }
     deployment.choose("gateway.dispatch_key_file", text(&secrets.join("dispatch_ed25519.pem")));
     deployment.choose("auth.jwt_secret_file", text(&secrets.join("jwt_hs256")));
     deployment.choose("runtime.store", text(&home.store()));
@@ -178,6 +189,7 @@ mod tests {
         let s = &d.settings;
         assert_eq!(s.runtime.store, Path::new("/srv/store"));
         assert_eq!(s.auth.jwt_secret_file, home.path().join("secrets/jwt_hs256"));
+        assert_eq!(s.runtime.dispatch_public_key_files, [home.path().join("secrets/dispatch_ed25519.pub.pem")]);
         assert_eq!(s.redis.url, format!("redis+unix://{}/run/redis.sock", home.path().display()));
     }
 }

@@ -4,4 +4,5 @@ pub mod backend;
 pub mod child;
 pub mod environment;
 pub mod folders;
+pub mod reserve;
 pub mod services;

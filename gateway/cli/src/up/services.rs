@@ -8,10 +8,13 @@ use anyhow::{Context, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::child::{Died, Kept, Spec, tail};
 use super::environment::Environment;
+use super::reserve::Reserve;
 use crate::deployment::Deployment;
 use crate::failure::Failure;
 use crate::local_http;
@@ -42,13 +45,15 @@ pub struct Services {
     kept: Vec<Kept>,
     deaths: mpsc::Receiver<Died>,
     told: mpsc::Sender<Died>,
+    /// Looks after the disk that is kept for Redis.
+    reserve: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
 impl Services {
     /// None yet.
     pub fn new() -> Self {
         let (told, deaths) = mpsc::channel(16);
-        Self { kept: Vec::new(), deaths, told }
+        Self { kept: Vec::new(), deaths, told, reserve: None }
     }
 
     /// The next death.
@@ -69,7 +74,7 @@ impl Services {
         deployment: &Deployment,
         programs: Programs,
         common: &Environment,
-        key: Option<(String, String)>,
+        keys: Vec<(String, String)>,
     ) -> Result<(), Failure> {
         let settings = &deployment.settings;
         let logs = deployment.home.logs();
@@ -84,6 +89,7 @@ impl Services {
         if let Some(program) = programs.redis {
             let socket = deployment.home.run().join("redis.sock");
             wait_for_predecessor(&socket).await?;
+            self.reserve_disk(&deployment.home.redis(), settings.redis.reserve_mb);
             let args = redis_args(&deployment.home.redis(), &socket);
             let environment = common.iter().filter(|(k, _)| !k.starts_with("REKINDLE_"));
             let environment = environment.map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -93,13 +99,25 @@ impl Services {
         }
         let runtime = service("runtime", programs.runtime, settings.runtime.stop_grace_sec + 10);
         let mut gateway = service("gateway", programs.gateway, settings.gateway.drain_sec + 10);
-        gateway.environment.extend(key);
+        gateway.environment.extend(keys);
         let reaper = service("reaper", programs.reaper, 15);
         for spec in [runtime, gateway, reaper] {
             self.kept.push(Kept::start(spec, self.told.clone()));
         }
         let url = url(&settings.gateway.listen);
         self.until("the gateway", READY_WITHIN, || ready(&url)).await
+    }
+
+    /// Without a reserve Redis runs as well; that there is none is said.
+    fn reserve_disk(&mut self, folder: &std::path::Path, size_mb: u64) {
+        match Reserve::open(folder, size_mb) {
+            Ok(_) if size_mb == 0 => {}
+            Ok(reserve) => {
+                let cancel = CancellationToken::new();
+                self.reserve = Some((cancel.clone(), tokio::spawn(reserve.keep(cancel))));
+            }
+            Err(e) => say(&format!("no disk can be kept for the ledger in {}: {e}", folder.display())),
+        }
     }
 
     /// Waits for `probe`, and tells of deaths meanwhile.
@@ -150,6 +168,12 @@ impl Services {
                 if let Some(said) = self.kept.swap_remove(i).stop().await {
                     say(&format!("  {said}"));
                 }
+            }
+        }
+        if let Some((cancel, task)) = self.reserve {
+            cancel.cancel();
+            if let Err(e) = task.await {
+                say(&format!("  the ledger's reserve: {e}"));
             }
         }
     }

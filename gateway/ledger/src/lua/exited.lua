@@ -5,7 +5,7 @@ if u.state ~= 'draining' or u.gen ~= gen then return { 'over' } end
 
 -- What it was ended for, unless it ended by itself: then what the substrate says.
 local ours = { idle = 'idle_timeout', stopped = 'stopped', preempted = 'stopped', other_shape = 'stopped',
-  unresponsive = 'stopped', turn_timeout = 'stopped', max_lifetime = 'max_lifetime', start_timed_out = 'start_failed' }
+  unresponsive = 'stopped', turn_timeout = 'stopped', flooded = 'stopped', max_lifetime = 'max_lifetime', start_timed_out = 'start_failed' }
 local why = u.exit_reason ~= '' and u.exit_reason or ours[u.reason] or A[3]
 local code = u.exit_code ~= '' and u.exit_code or A[4]
 local detail = u.exit_detail ~= '' and u.exit_detail or A[5]
@@ -14,6 +14,8 @@ if code ~= '' then rest = rest .. ',"exit_code":' .. int(tonumber(code)) end
 if detail ~= '' then rest = rest .. ',"detail":' .. quote(detail) end
 tell(u, 'worker-exit', '', rest)
 
+-- Causes that are the turn's own: it is not run again.
+local OF_CAUSE = { turn_timeout = 'timeout', flooded = 'flooded' }
 local id, cause = u.taken, u.reason
 if id ~= '' then
   local key = 'turn:' .. id
@@ -28,11 +30,11 @@ if id ~= '' then
   local told = t[4] and t[4] ~= ''
   if taken_away > MAX_TAKEN_AWAY and not told then
     lost, taken_away = lost + 1, num(t[2])
-    local reason = why == 'oom' and 'oom' or cause == 'turn_timeout' and 'timeout' or 'worker_lost'
+    local reason = why == 'oom' and 'oom' or OF_CAUSE[cause] or 'worker_lost'
     tell(u, 'turn-failed', id, ',"reason":' .. quote(reason) ..
       ',"attempts":' .. int(lost) .. ',"final":false')
   end
-  local mark = told and t[4] or (t[3] and 'cancelled') or (cause == 'turn_timeout' and 'timeout')
+  local mark = told and t[4] or (t[3] and 'cancelled') or OF_CAUSE[cause]
     or (lost >= policy(u).attempts and 'dead') or ''
   redis.call('HSET', key, 'status', 'queued', 'lost', int(lost), 'taken_away', int(math.min(taken_away, MAX_TAKEN_AWAY)), 'tell', mark)
   redis.call('SADD', 'queued:' .. u.owner_key, id)
@@ -43,8 +45,9 @@ end
 
 set(u, 'state', 'cold')
 free_place(u)
-unset(u, 'reason', 'exit_reason', 'exit_code', 'exit_detail', 'link_gw', 'link_conn', 'claim', 'ready_ms', 'served')
+unset(u, 'reason', 'drain_by', 'exit_reason', 'exit_code', 'exit_detail', 'link_gw', 'link_conn', 'claim', 'ready_ms', 'served')
 if u.erasing ~= '' then settle_erased(u) end
+settle_ungranted(u)
 
 local next = head(u)
 if not next then

@@ -5,7 +5,7 @@
 -- Fields of unit:<uid>
 --   uid owner owner_key name state created_ms
 --   gen            last generation, current unless cold
---   reason exit_reason exit_code exit_detail       while draining
+--   reason drain_by exit_reason exit_code exit_detail   while draining
 --   shape shape_hash rw policy launcher traceparent start_ms start_by     of the last start
 --   claim ready_ms served                          of the live generation
 --   link_gw link_conn                              the reading connection

@@ -85,8 +85,11 @@ local function failed_start(u, detail, retry)
   if retry and failed < policy(u).starts then return 'retrying', int(backoff(failed)) end
   local t = redis.call('HMGET', 'turn:' .. id, 'delivered', 'tell')
   local reason = 'start_failed'
-  -- It was delivered once and nobody can be asked what came of it.
-  if t[1] then reason = (t[2] and t[2] ~= '') and t[2] or 'worker_lost' end
+  -- It was delivered once and nobody can be asked what came of it. That is said: it may have been recorded, and committed.
+  if t[1] then
+    reason = (t[2] and t[2] ~= '') and t[2] or 'worker_lost'
+    detail = 'nobody could be asked what came of it, so its commit may be there: ' .. detail
+  end
   settle_turn(u, id, false, reason, '', detail)
   unset(u, 'failed_starts')
   return 'settled', id
@@ -124,9 +127,23 @@ local function wait_for(u, w, holder, id)
   if h.state == 'live' and h.taken == '' and waiting(h) == 0 then drain(h, 'preempted') end
 end
 
+-- Turns at the head that need a workspace of another owner's who took it back: they cannot run, and are settled. One that
+-- was delivered once is among them; its record cannot be asked for without the mount.
+local function settle_ungranted(u)
+  local id = head(u)
+  while id do
+    local w = ungranted(redis.call('HGET', 'turn:' .. id, 'foreign') or '', u.owner)
+    if not w then return end
+    settle_turn(u, id, false, 'workspace_unusable', '', 'workspace ' .. w .. ' is not granted to you any more')
+    id = head(u)
+  end
+end
+
 -- Cold → Starting for the head turn, with a place and all its leases; or none of them, and the unit stands in line.
 function start(u, by, in_turn)
+  settle_ungranted(u)
   local id = head(u)
+  if not id then return false end
   local t = hash('turn:' .. id)
   for _, w in ipairs(words(t.rw)) do
     local holder = holder_of(w, u.uid)

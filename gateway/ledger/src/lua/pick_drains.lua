@@ -5,6 +5,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'drains', '-inf', int(NOW), 
   local u = redis.call('HMGET', 'unit:' .. (uid or ''), 'state', 'gen', 'reason')
   if u[1] == 'draining' and u[2] == gen then
     redis.call('ZADD', 'drains', int(NOW + lease), member)
+    redis.call('HSET', 'unit:' .. uid, 'drain_by', GW)
     jobs[#jobs + 1] = { 'uid', uid, 'gen', gen, 'reason', u[3] }
   else
     redis.call('ZREM', 'drains', member)

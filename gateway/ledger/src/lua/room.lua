@@ -48,6 +48,7 @@ local function take_place(u, in_turn)
     if not redis.call('ZSCORE', s.live, u.uid) then
       if redis.call('ZCARD', s.live) >= s.most or (not in_turn and redis.call('ZCARD', s.line) > 0) then return s end
       redis.call('ZADD', s.live, '+inf', u.uid)
+      redis.call('SADD', 'owners', u.owner_key)
     end
   end
 end

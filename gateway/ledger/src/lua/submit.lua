@@ -28,11 +28,18 @@ if seen[1] then
 end
 
 if u.erasing ~= '' then return { 'erasing' } end
+local foreign, writes = {}, {}
+for _, w in ipairs(words(rw)) do writes[w] = true end
 for _, w in ipairs(words(all)) do
   -- An id in the form of a uid names that unit's own workspace.
   local own = #w == 26 and string.match(w, '^u[a-z2-7]+$')
   local whose = redis.call('HGET', 'ws:' .. w, 'owner')
-  if (own and w ~= uid) or (whose and whose ~= owner) then return { 'workspace', 'id', w } end
+  if (own and w ~= uid) or (whose and whose ~= owner) then
+    local mode = granted(w, owner)
+    if not mode then return { 'workspace', 'id', w } end
+    if writes[w] and mode ~= 'rw' then return { 'read_only', 'id', w } end
+    foreign[#foreign + 1] = (writes[w] and 'rw ' or 'ro ') .. w
+  end
 end
 local position = waiting(u)
 if position - (u.taken ~= '' and 1 or 0) >= most then return { 'full', 'of', 'unit' } end
@@ -50,6 +57,7 @@ redis.call('HSET', 'turn:' .. id, 'id', id, 'uid', uid, 'owner', owner, 'unit', 
   'prompt_path', A[7], 'thread', A[8], 'session', A[9], 'trigger', A[10], 'launcher', A[11], 'options', A[12], 'shape', A[13],
   'shape_hash', A[14], 'rw', rw, 'policy', A[17], 'timeout_sec', A[18], 'traceparent', A[19], 'entry', entry,
   'submitted_ms', int(NOW), 'after', after, 'position', int(position))
+if foreign[1] then redis.call('HSET', 'turn:' .. id, 'foreign', table.concat(foreign, ' ')) end
 redis.call('ZADD', 'unit:' .. uid .. ':turns', 0, id)
 redis.call('SADD', 'queued:' .. owner_key, id)
 

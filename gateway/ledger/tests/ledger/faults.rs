@@ -110,6 +110,49 @@ async fn out_of_memory_and_replicas_are_passing_and_accept_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_accepted_with_a_replica_is_on_it_and_without_one_it_is_not_lost() {
+    let redis = Redis::start().await;
+    let replica = redis.replica().await;
+    let ledger = redis.ledger("g1").await;
+    let careful = ledger::Ledger::connect(ledger::Config { wait_replicas: 1, ..redis.config("g2") }).await.unwrap();
+    let on_replica = async |turn: &contract::TurnId| {
+        let mut raw = replica.raw().await;
+        let status: Option<String> =
+            redis::cmd("HGET").arg(format!("turn:{turn}")).arg("status").query_async(&mut raw).await.unwrap();
+        status
+    };
+    // The replica comes up: until it has everything, nothing is answered for.
+    let first = submission("demo", "1");
+    let followed = async { while careful.submit(&first).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), followed).await.expect("the replica never follows");
+    assert_eq!(on_replica(&first.turn).await.as_deref(), Some("queued"));
+    for n in 0..20 {
+        let turn = submission("demo", &format!("prompt {n}"));
+        assert!(matches!(submit(&careful, &turn).await, Submitted::Accepted { .. }));
+        assert_eq!(on_replica(&turn.turn).await.as_deref(), Some("queued"), "the {n}th was answered for too early");
+    }
+
+    // Without it the caller is told to come back, in bounded time, and nobody else is held up.
+    replica.freeze(true);
+    let late = submission("demo", "late");
+    let asked = Instant::now();
+    let other = submission("other", "1");
+    let (refused, free) = tokio::join!(careful.submit(&late), ledger.submit(&other));
+    let error = refused.unwrap_err();
+    assert!(matches!(error, LedgerError::Unavailable { .. }) && error.retry_after().is_some(), "{error:?}");
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(matches!(free, Ok(Submitted::Accepted { .. })), "{free:?}");
+    // It is one turn, whoever asks again.
+    replica.freeze(false);
+    let again = async { while careful.submit(&late).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the replica never comes back");
+    assert_eq!(on_replica(&late.turn).await.as_deref(), Some("queued"));
+    let turns = ledger.turns(&uid("demo"), None, 100).await.unwrap();
+    assert_eq!(turns.iter().filter(|t| t.prompt == "late").count(), 1);
+    assert_eq!(turns.len(), 22);
+}
+
+#[tokio::test]
 async fn a_foreign_value_under_a_key_is_called_corrupt() {
     let redis = Redis::start().await;
     let ledger = redis.ledger("g1").await;

@@ -149,3 +149,48 @@ async fn a_start_that_waits_says_why_once_and_is_not_given_up() {
     assert!(!ledger.start_waits(&uid, job.generation, "disk", LEASE).await.unwrap());
     assert!(matches!(ledger.unit(&uid).await.unwrap().unwrap().state, UnitState::Draining { .. }));
 }
+
+#[tokio::test]
+async fn a_drain_job_is_its_reapers_for_as_long_as_that_says_so() {
+    let redis = Redis::start().await;
+    let (one, two) = (redis.ledger("r1").await, redis.ledger("r2").await);
+    let (uid, generation) = make_idle(&one, "demo").await;
+    one.drain_unit(&uid).await.unwrap();
+    let short = Duration::from_millis(1);
+    assert_eq!(one.pick_drains(LEASE, 10).await.unwrap().len(), 1);
+    assert_eq!(two.pick_drains(LEASE, 10).await.unwrap(), []);
+    assert!(!two.renew_drain(&uid, generation, LEASE).await.unwrap(), "it is not its own");
+    assert!(one.renew_drain(&uid, generation, short).await.unwrap());
+    // Its reaper was killed: the lease is over before anybody would have renewed it.
+    let picked = async {
+        loop {
+            let jobs = two.pick_drains(LEASE, 10).await.unwrap();
+            if let [job] = &jobs[..] {
+                return job.generation;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), picked).await.unwrap(), generation);
+    // It was only stopped, and wakes.
+    assert!(!one.renew_drain(&uid, generation, short).await.unwrap());
+    assert!(two.exited(&uid, generation, exit(StopReason::Stopped)).await.unwrap());
+    assert!(!two.renew_drain(&uid, generation, LEASE).await.unwrap(), "it is done");
+}
+
+#[tokio::test]
+async fn a_strays_lease_is_renewed_while_it_is_removed() {
+    let redis = Redis::start().await;
+    let (one, two) = (redis.ledger("r1").await, redis.ledger("r2").await);
+    let never = workload("never", Generation(7));
+    let due = async |ledger: &Ledger| {
+        let found = ledger.strays(StrayKind::Workloads, std::slice::from_ref(&never), Duration::ZERO, LEASE).await;
+        found.unwrap()[0].due
+    };
+    assert!(due(&one).await);
+    assert!(!due(&two).await);
+    assert!(one.renew_stray(StrayKind::Workloads, &never, Duration::from_millis(1)).await.unwrap());
+    let again = async { while !due(&two).await {} };
+    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+    assert_eq!(one.strays(StrayKind::Workloads, &[], LEASE, LEASE).await.unwrap(), []);
+    assert!(!one.renew_stray(StrayKind::Workloads, &never, LEASE).await.unwrap(), "it is gone");
+}

@@ -1,4 +1,5 @@
-//! Random histories: the scripts and the pure machine always agree, and nothing accepted is lost or settled twice.
+//! Random histories: the scripts and the pure machine always agree, and nothing accepted is lost or settled twice. Their owner
+//! has one place, for which another unit rivals.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +8,45 @@ use ledger::{DrainReason, Event, Ledger, Ready, StartFailed, Submitted, Taken, T
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::*;
+use crate::sharing::step;
+use crate::support::{uid as uid_of, *};
 
 /// What happens; `stale` acts for the generation before the current one.
 #[derive(Debug, Clone)]
 enum Op {
-    Submit { other_shape: bool },
-    Ready { stale: bool },
-    Take { stale: bool },
-    Emit { stale: bool },
-    Settle { stale: bool, ok: bool },
-    Drain { stale: bool, reason: DrainReason },
-    StartFailed { retry: bool },
+    Submit {
+        other_shape: bool,
+    },
+    Ready {
+        stale: bool,
+    },
+    Take {
+        stale: bool,
+    },
+    Emit {
+        stale: bool,
+    },
+    Settle {
+        stale: bool,
+        ok: bool,
+    },
+    Drain {
+        stale: bool,
+        reason: DrainReason,
+    },
+    StartFailed {
+        retry: bool,
+    },
     Restart,
-    Exited { stale: bool },
-    Cancel { newest: bool },
+    Exited {
+        stale: bool,
+    },
+    Cancel {
+        newest: bool,
+    },
     Idle,
+    /// The other unit gets a turn, or does what its state calls for.
+    Rival,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -40,6 +64,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         4 => stale.prop_map(|stale| Op::Exited { stale }),
         1 => any::<bool>().prop_map(|newest| Op::Cancel { newest }),
         1 => Just(Op::Idle),
+        3 => Just(Op::Rival),
     ];
     prop::collection::vec(op, 1..40)
 }
@@ -48,6 +73,7 @@ struct History {
     ledger: Ledger,
     name: String,
     uid: UnitId,
+    rival: String,
     state: UnitState,
     /// Generations ever seen, ascending.
     generations: Vec<Generation>,
@@ -71,12 +97,12 @@ impl History {
             Some(event) if happened => {
                 let stepped =
                     from.step(event).unwrap_or_else(|e| panic!("the script did what the machine rejects: {e}"));
-                // Becoming ready may end at once, when what waits now has another shape.
-                let drained = stepped.generation().and_then(|generation| {
-                    let reason = DrainReason::OtherShape;
+                // Becoming ready may end at once: when what waits now has another shape, or nothing waits but the rival.
+                let mut drained = [DrainReason::OtherShape, DrainReason::Preempted].into_iter().map(|reason| {
+                    let generation = stepped.generation()?;
                     stepped.step(Event::Drain { generation, reason }).ok()
                 });
-                assert!(to == stepped || Some(to) == drained, "{from:?} {event:?} {to:?}");
+                assert!(to == stepped || drained.any(|d| d == Some(to)), "{from:?} {event:?} {to:?}");
             }
             Some(event) => {
                 assert_eq!(from, to, "refused, and yet changed");
@@ -86,12 +112,13 @@ impl History {
                 );
             }
             None if from != to => {
-                // What submit, take, settle and cancel may do by themselves.
+                // What submit, take, settle and cancel may do by themselves, and what the rival's place is about.
                 let event = match to {
                     UnitState::Starting { generation } => Event::Start { generation },
-                    UnitState::Draining { generation, reason: reason @ DrainReason::OtherShape } => {
-                        Event::Drain { generation, reason }
-                    }
+                    UnitState::Draining {
+                        generation,
+                        reason: reason @ (DrainReason::OtherShape | DrainReason::Preempted),
+                    } => Event::Drain { generation, reason },
                     other => panic!("{from:?} became {other:?}"),
                 };
                 assert_eq!(from.step(event), Ok(to));
@@ -177,15 +204,28 @@ impl History {
             Op::Idle => {
                 assert!(!ledger.begin_idle_drain(&uid, self.generation(false)).await.unwrap(), "idle for a minute?")
             }
+            Op::Rival => {
+                let rival = ledger.unit(&uid_of(&self.rival)).await.unwrap();
+                if rival.is_none_or(|u| u.state == UnitState::Cold && u.waiting == 0) {
+                    let s = submission(&self.rival, "p");
+                    assert!(matches!(ledger.submit(&s).await.unwrap(), Submitted::Accepted { .. }));
+                    self.turns.push(s.turn);
+                } else {
+                    step(&ledger, &uid_of(&self.rival)).await;
+                }
+            }
         }
         let to = self.observed().await;
         self.follow(to, event, happened);
     }
 
-    /// Plays a well-behaved worker and reaper until nothing waits.
+    /// Plays well-behaved workers and a reaper until nothing waits.
     async fn finish(&mut self) {
+        let rival = uid_of(&self.rival);
         for _ in 0..400 {
+            let moved = step(&self.ledger, &rival).await;
             match self.observed().await {
+                UnitState::Cold if moved => {}
                 UnitState::Cold => return,
                 UnitState::Starting { generation } => {
                     self.ledger.ready(&self.uid, generation, None, 0).await.unwrap();
@@ -217,16 +257,22 @@ impl History {
 }
 
 async fn history(redis: &Redis, name: String, ops: Vec<Op>) {
-    let config = ledger::Config { turn_margin: std::time::Duration::ZERO, ..redis.config("g1") };
+    let margin = std::time::Duration::ZERO;
+    let config = ledger::Config { turn_margin: margin, live_per_owner: 1, ..redis.config("g1") };
     let ledger = Ledger::connect(config).await.unwrap();
-    let uid = uid(&name);
-    let mut history = History { ledger, name, uid, state: UnitState::Cold, generations: vec![], turns: vec![] };
+    let (uid, rival) = (uid(&name), format!("{name}rival"));
+    let mut history = History { ledger, name, uid, rival, state: UnitState::Cold, generations: vec![], turns: vec![] };
     for op in ops {
         history.apply(op).await;
     }
     history.finish().await;
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    for event in events(redis, &history.uid).await {
+    let rivals = uid_of(&history.rival);
+    // The next case has the place to itself.
+    history.ledger.drain_unit(&rivals).await.unwrap();
+    while step(&history.ledger, &rivals).await {}
+    let told = [events(redis, &history.uid).await, events(redis, &rivals).await];
+    for event in told.iter().flatten() {
         if event["type"] == "turn-complete" || (event["type"] == "turn-failed" && event["final"] == true) {
             *ends.entry(event["turn_id"].as_str().unwrap().to_owned()).or_default() += 1;
         }

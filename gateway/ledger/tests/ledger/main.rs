@@ -1,7 +1,10 @@
 //! The ledger against a real Redis.
 
+mod api_keys;
 mod callers;
+mod egress;
 mod faults;
+mod grants;
 mod house;
 mod leases;
 mod lifecycle;
@@ -11,5 +14,7 @@ mod room;
 mod sharing;
 mod streams;
 mod support;
+mod throttle;
+mod usage;
 mod worker;
 mod workspaces;

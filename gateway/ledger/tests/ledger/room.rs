@@ -166,6 +166,56 @@ async fn starts_that_are_worked_on_are_bounded_by_themselves() {
     assert_eq!(picked.iter().map(|j| &j.uid).collect::<Vec<_>>(), [&uid("b")]);
 }
 
+#[tokio::test]
+async fn places_of_cold_units_are_given_to_who_waits_and_no_others() {
+    let redis = Redis::start().await;
+    let ledger = capped(&redis, 2, 2).await;
+    let mut raw = redis.raw().await;
+    let (ann, bob) = (owner("ann").key(), owner("bob").key());
+    let mut place = async |key: &str, uid: &UnitId| {
+        redis::cmd("ZADD").arg(key).arg("+inf").arg(uid.as_str()).exec_async(&mut raw).await.unwrap();
+    };
+    make_live(&ledger, &submission("busy", "1")).await;
+    // A unit that is no more, and one that is cold, as a restored or mended Redis may have them.
+    let cold = make_live(&ledger, &submission("cold", "1")).await.0;
+    ledger
+        .begin_drain(&cold, state(&ledger, "cold").await.generation().unwrap(), DrainReason::Failed, None)
+        .await
+        .unwrap();
+    ledger.cancel(&ledger.turns(&cold, None, 1).await.unwrap()[0].turn).await.unwrap();
+    exited(&ledger, "cold").await;
+    let never = uid("never");
+    place("live", &never).await;
+    place(&format!("live:{ann}"), &cold).await;
+    let newcomer = submission("new", "1");
+    assert!(queued(&submit(&ledger, &newcomer).await));
+    // Bob's has a place of its owner's, and waits for one of all: that is as it should be.
+    let bobs = Submission { owner: owner("bob"), ..submission("theirs", "1") };
+    submit(&ledger, &bobs).await;
+    let held: Vec<String> = redis::cmd("ZRANGE")
+        .arg(format!("live:{bob}"))
+        .arg(0)
+        .arg(-1)
+        .query_async(&mut redis.raw().await)
+        .await
+        .unwrap();
+    assert_eq!(held, [UnitId::of(&owner("bob"), &bobs.name).to_string()]);
+
+    let mut vacated = ledger.tend_places(100).await.unwrap();
+    vacated.sort_by(|a, b| a.of.cmp(&b.of));
+    let vacated: Vec<_> = vacated.iter().map(|v| (&v.uid, v.of.as_str())).collect();
+    assert_eq!(vacated, [(&cold, "owner cap"), (&never, "total cap")]);
+    let waits = async |turn: &TurnId| ledger.turn(turn).await.unwrap().unwrap().queued_reason;
+    // One place of all was free; who stood longest in a line has it.
+    let starting = [
+        state(&ledger, "new").await,
+        ledger.unit(&UnitId::of(&owner("bob"), &bobs.name)).await.unwrap().unwrap().state,
+    ];
+    assert_eq!(starting.iter().filter(|s| s.as_str() == "starting").count(), 1, "{starting:?}");
+    assert!(waits(&newcomer.turn).await.is_none() || waits(&bobs.turn).await.is_none());
+    assert_eq!(ledger.tend_places(100).await.unwrap(), []);
+}
+
 const UNITS: usize = 6;
 const PER_OWNER: usize = 2;
 const TOTAL: usize = 3;

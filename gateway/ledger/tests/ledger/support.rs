@@ -37,6 +37,18 @@ fn spawn(dir: &std::path::Path, durable: bool) -> Child {
         .expect("redis-server must be installed: apt-get install redis-server")
 }
 
+/// Has it listen on a free port of loopback. Another program may take the one that was free: then another one is tried.
+async fn listen(raw: &mut redis::aio::MultiplexedConnection) -> u16 {
+    for _ in 0..20 {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut set = redis::cmd("CONFIG");
+        if set.arg("SET").arg("bind").arg("127.0.0.1").arg("port").arg(port).exec_async(raw).await.is_ok() {
+            return port;
+        }
+    }
+    panic!("redis-server finds no port");
+}
+
 impl Redis {
     pub async fn start() -> Self {
         Self::with(false).await
@@ -66,10 +78,37 @@ impl Redis {
         Ledger::connect(self.config(gateway)).await.unwrap()
     }
 
+    /// Another server that follows this one, which listens on a port of loopback from now on.
+    pub async fn replica(&self) -> Self {
+        let port = listen(&mut self.raw().await).await;
+        let dir = tempfile::tempdir().unwrap();
+        let replica = Self { child: spawn(dir.path(), false), dir, durable: false };
+        let up = async {
+            while replica.try_raw().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), up).await.expect("the replica does not come up");
+        let mut raw = replica.raw().await;
+        redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec_async(&mut raw).await.unwrap();
+        replica
+    }
+
+    /// Stops it from doing anything, or lets it go on.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let line = format!("kill {signal} {}", self.child.id());
+        let sent = Command::new("/bin/sh").args(["-c", &line]).env_clear().status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn try_raw(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        redis::Client::open(self.config("raw").url)?.get_multiplexed_async_connection().await
+    }
+
     /// A connection past the ledger, to look and to break.
     pub async fn raw(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(self.config("raw").url).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        self.try_raw().await.unwrap()
     }
 
     async fn answers(&self) {

@@ -208,6 +208,7 @@ async fn a_turn_of_which_nobody_can_be_asked_is_settled_in_the_end() {
         (record.reason, ledger.unit(&uid).await.unwrap().unwrap().state),
         (Some(FailReason::Dead), UnitState::Cold)
     );
+    assert!(record.detail.unwrap().starts_with("nobody could be asked what came of it"));
     // Never delivered to a worker that could say more, and the next one learns that the tree may be unclean.
     let next = submission("demo", "next");
     let (uid, generation) = make_live(&ledger, &next).await;

@@ -45,6 +45,8 @@ pub enum Fault {
     UnknownNotBuried,
     /// The runtime destroys the very generation that it is asked for, and leaves lower ones alive.
     LowerLeftAlive,
+    /// `exited` does not compare the generation.
+    ExitedUnfenced,
     /// `take` does not compare the generation.
     TakeUnfenced,
     /// `settle` compares neither the generation nor the turn.
@@ -68,6 +70,6 @@ pub enum Fault {
     /// Nothing notes that a dead turn was delivered on the workspace.
     UncleanUnmarked,
     /// Only the leftovers of the very turn that the mark names are put aside. Its worker may have been lost before it had put
-    /// aside those of an earlier one that was given up. `Workspace::recover` still does it like this.
+    /// aside those of an earlier one that was given up.
     OnlyTheMarkedTurn,
 }

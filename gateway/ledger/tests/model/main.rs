@@ -2,7 +2,8 @@
 //! gateways, a reaper and a runtime, with a bounded number of troubles that may come at any moment.
 //!
 //! Every step of a process is a step of the model, so a process that stalls between two of them is one that takes the second
-//! late. What runs without a trouble never goes round (`cycles`) and ends with every turn settled (`properties::EXIT`);
+//! late. A reaper that stalls does so while the next one, which takes its job's lease, does the same work. Redis, with its
+//! file, dies between two scripts or not at all: to the others that is a request that stalls, or is made again. What runs without a trouble never goes round (`cycles`) and ends with every turn settled (`properties::EXIT`);
 //! together: every accepted turn is settled, however slow anybody is.
 
 mod actors;
@@ -75,6 +76,7 @@ fn each_fault_is_found() {
         (Fault::LeaseGivenOnAtDrain, WRITERS, TWO_UNITS),
         (Fault::UnknownNotBuried, WRITERS, TWO_UNITS),
         (Fault::LowerLeftAlive, WRITERS, one_start),
+        (Fault::ExitedUnfenced, WRITERS, TWO_UNITS),
         (Fault::TakeUnfenced, FENCED, TWO_UNITS),
         (Fault::SettleUnfenced, RECORD, two_turns),
         (Fault::NoLookAtTheRecord, ONCE, TWO_UNITS),

@@ -3,7 +3,7 @@
 use stateright::Property;
 
 use crate::design::Design;
-use crate::state::{Gateway, Outcome, State, Told};
+use crate::state::{Gateway, Outcome, Stalled, State, Told};
 
 /// No accepted turn is lost: as long as one is not settled, something goes on by itself.
 pub const EXIT: &str = "no state without an exit";
@@ -22,7 +22,7 @@ pub const FENCED: &str = "only the current generation acts";
 pub const LEFTOVERS: &str = "no turn begins on another's leftovers";
 
 /// Things that happen in some run; if they did not, the model would be about less than it says.
-pub const WITNESSES: [&str; 8] = [
+pub const WITNESSES: [&str; 9] = [
     "a unit waits for the workspace",
     "a turn is told again from its record",
     "a turn that is out of attempts is told by a worker that ran nothing",
@@ -31,6 +31,7 @@ pub const WITNESSES: [&str; 8] = [
     "a turn fails before it was ever delivered",
     "two gateways are at work on one start",
     "a late start is refused",
+    "two reapers are at work on one workload",
 ];
 
 /// All of them.
@@ -79,6 +80,10 @@ pub fn all() -> Vec<Property<Design>> {
             |_, s: &State| matches!(s.gateways, [Gateway::Job(u, a), Gateway::Job(v, b)] if (u, a) == (v, b)),
         ),
         Property::sometimes(WITNESSES[7], |_, s: &State| s.gateways.iter().any(|g| matches!(g, Gateway::Stale(..)))),
+        Property::sometimes(WITNESSES[8], |_, s: &State| match s.stalled {
+            Some(Stalled::Reap(stalled)) => stalled.workload().is_some_and(|w| s.reaper.workload() == Some(w)),
+            _ => false,
+        }),
     ]
 }
 

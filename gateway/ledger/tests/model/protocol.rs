@@ -4,7 +4,7 @@ use stateright::{Model, Property};
 
 use crate::design::{Design, Fault};
 use crate::properties;
-use crate::state::{Cause, Gateway, Life, Reaper, Request, State, Step, TurnId, Unit, Workload};
+use crate::state::{Cause, Gateway, Life, Reaper, Stalled, State, Step, TurnId, Unit, Workload};
 
 /// One thing that happens. Numbers are units, but for gateways and turns where that is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Action {
     Idle(Unit),
     PickDrain(Unit),
     Reap,
-    /// A stalled request wakes.
+    /// Who stalled wakes, and does its next step.
     Wake,
 
     // What goes wrong; each costs a trouble, or a cancel.
@@ -55,6 +55,8 @@ pub enum Action {
     StallTake(Unit),
     /// A worker's `done` stalls in a gateway.
     StallSettle(Unit),
+    /// The reaper stalls, and another one takes its place.
+    StallReap,
 }
 
 impl Action {
@@ -190,6 +192,9 @@ impl Design {
         }
         if s.reaper != Reaper::Free {
             actions.push(Action::ReaperDies);
+            if s.stalled.is_none() {
+                actions.push(Action::StallReap);
+            }
         }
     }
 
@@ -237,16 +242,23 @@ impl Design {
             Action::ReaperDies => s.reaper = Reaper::Free,
             Action::LeaseLapses(u) => s.unit_mut(u).leased = false,
             Action::LinkLost(u) => s.unit_mut(u).linked = false,
-            Action::StallTake(u) => s.stalled = Some(Request::Take(u, s.alive(u))),
+            Action::StallTake(u) => s.stalled = Some(Stalled::Take(u, s.alive(u))),
             Action::StallSettle(u) => {
                 if let Workload::Alive(of, Step::Telling { turn, outcome }) = s.unit(u).workload {
-                    s.stalled = Some(Request::Settle(u, of, turn, outcome));
+                    s.stalled = Some(Stalled::Settle(u, of, turn, outcome));
                 }
             }
+            Action::StallReap => s.stalled = Some(Stalled::Reap(std::mem::replace(&mut s.reaper, Reaper::Free))),
             // Whoever asked has given up on that connection.
             Action::Wake => match s.stalled.take() {
-                Some(Request::Take(u, of)) => drop(s.take(self, u, of)),
-                Some(Request::Settle(u, of, turn, outcome)) => drop(s.settle(self, u, of, turn, outcome)),
+                Some(Stalled::Reap(reap)) => {
+                    let other = std::mem::replace(&mut s.reaper, reap);
+                    s.reap(self);
+                    let reap = std::mem::replace(&mut s.reaper, other);
+                    s.stalled = (reap != Reaper::Free).then_some(Stalled::Reap(reap));
+                }
+                Some(Stalled::Take(u, of)) => drop(s.take(self, u, of)),
+                Some(Stalled::Settle(u, of, turn, outcome)) => drop(s.settle(self, u, of, turn, outcome)),
                 None => {}
             },
         }

@@ -134,7 +134,7 @@ impl State {
     pub fn exited(&mut self, design: &Design, u: Unit, generation: Gen) {
         let unit = *self.unit(u);
         let Life::Draining(cause) = unit.life else { return };
-        if unit.generation != generation {
+        if unit.generation != generation && design.fault != Some(Fault::ExitedUnfenced) {
             return;
         }
         if let Some(t) = unit.taken {

@@ -188,11 +188,25 @@ pub enum Reaper {
     Exited(Unit, Gen),
 }
 
-/// A worker's request in a gateway that stalls before it runs the script.
+impl Reaper {
+    /// The generation that it ends.
+    pub fn workload(self) -> Option<(Unit, Gen)> {
+        match self {
+            Self::Free => None,
+            Self::Stop(u, of) | Self::Destroy(u, of) | Self::Exited(u, of) => Some((u, of)),
+        }
+    }
+}
+
+/// What stalls, for as long as it likes, while others go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Request {
+pub enum Stalled {
+    /// A worker's read, in a gateway that has yet to run the script.
     Take(Unit, Gen),
+    /// A worker's `done`, likewise.
     Settle(Unit, Gen, TurnId, Outcome),
+    /// A reaper in the middle of a reap. Its job's lease lapses meanwhile.
+    Reap(Reaper),
 }
 
 /// Everything.
@@ -203,7 +217,7 @@ pub struct State {
     pub workspace: Workspace,
     pub gateways: [Gateway; 2],
     pub reaper: Reaper,
-    pub stalled: Option<Request>,
+    pub stalled: Option<Stalled>,
     /// How much may still go wrong, and how many turns be cancelled.
     pub troubles: u8,
     pub cancels: u8,

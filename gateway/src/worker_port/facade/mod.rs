@@ -12,19 +12,23 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use contract::{DispatchClaims, TurnId};
-use ledger::{LedgerError, Standing};
+use ledger::{DrainReason, LedgerError, Standing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerPort;
+use super::allowance::Flooded;
 use super::command::{Command, Commands, upper};
 use super::links::Seat;
 use super::listener::{Rewound, Wire};
-use super::reply::{Reply, Version};
+use super::reply::{Reply, Version, not_its_key, wrong_number};
 
 /// Room in a command besides its event.
 const ROOM_BYTES: usize = 64 << 10;
+/// Bytes that a connection may keep for itself; beyond that it takes from what its generation has for all of them. So one
+/// generation makes a gateway keep at most 64 connections times this, and the 4 MiB of `allowance`: 8 MiB.
+const KEPT_BYTES: usize = 64 << 10;
 /// Time for the rest of a command whose beginning has come.
 const COMMAND_TIME: Duration = Duration::from_secs(10);
 /// Time for the client to take an answer.
@@ -132,7 +136,12 @@ impl<'a> Facade<'a> {
             if self.stop.is_cancelled() || self.seat.over().is_cancelled() {
                 return Ok(());
             }
-            let next = match self.answer(&command).await {
+            let next = match self.afford(&command).await {
+                Ok(true) => self.answer(&command).await,
+                Ok(false) => return Ok(()),
+                Err(Flooded) => Ok(self.flooded().await),
+            };
+            let next = match next {
                 Ok(next) => next,
                 Err(Stop::Refuse(reply)) => Next::Answer(reply),
                 Err(Stop::Over) => self.fenced(),
@@ -155,9 +164,36 @@ impl<'a> Facade<'a> {
         Ok(())
     }
 
+    /// Waits until the command is within what the generation may say; `false` when the connection ends meanwhile.
+    async fn afford(&self, command: &Command) -> Result<bool, Flooded> {
+        let wait = self.seat.allowance().spend(command.bytes())?;
+        if wait.is_zero() {
+            return Ok(true);
+        }
+        Ok(tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = self.seat.over().cancelled() => false,
+            () = self.stop.cancelled() => false,
+        })
+    }
+
+    /// The generation is ended; the next one is asked for the turn's record, which decides.
+    async fn flooded(&self) -> Next {
+        let (uid, generation) = (&self.claims.unit, self.claims.generation);
+        tracing::warn!(%uid, %generation, "a worker says more than a turn may; ending it");
+        if let Err(error) = self.port.ledger.begin_drain(uid, generation, DrainReason::Flooded, None).await {
+            // The next command comes here again.
+            tracing::warn!(%uid, %generation, %error, "cannot end a worker that says too much");
+        }
+        Next::AnswerAndEnd(Reply::error(
+            "FLOODED the worker says more than a turn may (limits.slowed_commands_per_turn, limits.event_bytes_per_turn)",
+        ))
+    }
+
     /// The next command; `None` at the end of the connection. Broken framing is told once, and is the end.
     async fn next_command(&mut self) -> io::Result<Option<Command>> {
         let mut late: Option<Instant> = None;
+        let mut room = None;
         loop {
             match self.commands.next() {
                 Ok(Some(command)) => return Ok(Some(command)),
@@ -177,8 +213,10 @@ impl<'a> Facade<'a> {
                     None => std::future::pending().await,
                 }
             };
+            let needs_room = room.is_none() && self.commands.held() >= KEPT_BYTES;
             tokio::select! {
-                read = self.io.read_buf(self.commands.space()) => {
+                more = self.seat.allowance().room(self.commands.most_bytes()), if needs_room => room = more,
+                read = self.io.read_buf(self.commands.space()), if !needs_room => {
                     if read? == 0 {
                         return Ok(None);
                     }
@@ -301,17 +339,6 @@ fn clean(word: &str) -> String {
     word.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-fn wrong_number(command: &str) -> Reply {
-    Reply::error(format!("ERR wrong number of arguments for '{command}' command"))
-}
-
 fn no_permission(command: &str) -> Reply {
     Reply::error(format!("NOPERM this user has no permissions to run the '{command}' command"))
-}
-
-fn not_its_key() -> Reply {
-    Reply::error(
-        "NOPERM this user has no permissions to access one of the keys used as arguments; a worker reads its own \
-         in-stream and writes its own out-stream",
-    )
 }

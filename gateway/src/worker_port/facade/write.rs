@@ -6,21 +6,16 @@ use ledger::{Emit, Emitted, Settle, Settled, StreamId};
 
 use super::super::event::{self, Done, Said};
 use super::super::reply::Reply;
-use super::{Facade, Stop, not_its_key, wrong_number};
+use super::super::request;
+use super::{Facade, Stop};
 
 impl Facade<'_> {
     /// `XADD <out> * event <json>`
     pub(super) async fn add(&mut self, args: &[Bytes]) -> Result<Reply, Stop> {
-        let json = match args {
-            [key, ..] if *key != self.claims.unit.out_stream() => return Ok(not_its_key()),
-            [_, id, field, json] if id == "*" && field == "event" => json,
-            [_, _, _, _, ..] => {
-                return Ok(Reply::error(
-                    "ERR only `XADD <out-stream> * event <json>` is taken here: ids are given and the stream is trimmed by \
-                     the platform",
-                ));
-            }
-            _ => return Ok(wrong_number("xadd")),
+        let outbox = self.claims.unit.out_stream();
+        let json = match request::add(args, outbox.as_bytes()) {
+            Ok(json) => json,
+            Err(reply) => return Ok(reply),
         };
         self.may_use().await?;
         let said = match event::parse(json, self.claims.generation, self.port.limits.event_bytes) {

@@ -78,6 +78,14 @@ impl Client {
         self.answer().await.expect("an answer")
     }
 
+    /// Calls on a connection that may be closed at any moment; `None` when it is.
+    pub(crate) async fn try_call(&mut self, words: &[&str]) -> Option<BytesFrame> {
+        match self.stream.write_all(&command(words)).await {
+            Ok(()) => self.answer().await,
+            Err(_) => None,
+        }
+    }
+
     /// Calls, and wants an error; gives its text.
     pub(crate) async fn refused(&mut self, words: &[&str]) -> String {
         error(self.call(words).await)

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 mod faults;
+mod fence;
 mod foreign;
 mod hostile;
 mod ours;

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use contract::Mode;
 
@@ -14,15 +14,26 @@ use super::super::Launch;
 use super::{DEPLOYMENT, GENERATION, PROFILE, UID};
 use crate::environment::{self, Places};
 
+const RUN_BYTES: u64 = 16 << 20;
+const SHM_BYTES: i64 = 64 << 20;
+
+/// What all containers of a deployment have in common.
+#[derive(Debug)]
+pub(super) struct Common<'a> {
+    pub deployment: &'a str,
+    pub worker: &'a Path,
+    pub ids: (u32, u32),
+    /// The OCI runtime where the profile names none.
+    pub oci_runtime: Option<&'a str>,
+    /// The network that reaches nobody, for profiles that ask for one.
+    pub network: Option<&'a str>,
+}
+
 /// The whole description. Nothing in it is secret, unless the profile asks for the token in the environment: everybody who
 /// may talk to the engine can read it back.
-pub(super) fn describe(
-    launch: &Launch,
-    deployment: &str,
-    worker: &Path,
-    (uid, gid): (u32, u32),
-    token: &str,
-) -> io::Result<ContainerCreateBody> {
+pub(super) fn describe(launch: &Launch, common: &Common<'_>, token: &str) -> io::Result<ContainerCreateBody> {
+    let &Common { deployment, worker, ids: (uid, gid), network, .. } = common;
+    let oci_runtime = launch.profile.oci_runtime.as_deref().or(common.oci_runtime);
     let spec = &launch.spec;
     let places = Places::sandboxed(spec);
     let env = environment::build(spec, &launch.profile, &places, token);
@@ -55,9 +66,16 @@ pub(super) fn describe(
         // With `none` alone the engine still makes a network sandbox of its own, by a hook that is more than half of a start.
         // Told that there is none, it leaves the namespace to the OCI runtime, which makes a new one with a loopback in it; it
         // writes no /etc/hosts then, so there is one among the mounts.
-        network_disabled: Some(true),
+        network_disabled: network.is_none().then_some(true),
         host_config: Some(HostConfig {
-            network_mode: Some("none".into()),
+            network_mode: Some(network.unwrap_or("none").to_owned()),
+            runtime: oci_runtime.map(str::to_owned),
+            // The image is the same for everybody; what is written lies in the home, in the workspaces, or in memory.
+            readonly_rootfs: Some(true),
+            tmpfs: Some(scratch(launch.profile.tmp_mb)),
+            shm_size: Some(SHM_BYTES),
+            ipc_mode: Some("private".into()),
+            ulimits: Some(vec![ulimit("core", 0), ulimit("nofile", launch.profile.nofile)]),
             init: Some(false),
             mounts: Some(mounts),
             memory,
@@ -66,6 +84,7 @@ pub(super) fn describe(
             nano_cpus: launch.cpu().map(|cpu| (cpu * 1e9) as i64),
             pids_limit: i64::try_from(launch.profile.pids).ok(),
             cap_drop: Some(vec!["ALL".into()]),
+            // The filter of system calls is the engine's own, whose absence `Engine::check` looks for.
             security_opt: Some(vec!["no-new-privileges".into()]),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             log_config: Some(HostConfigLogConfig {
@@ -76,6 +95,22 @@ pub(super) fn describe(
         }),
         ..Default::default()
     })
+}
+
+/// Folders in memory, each with a size, in which everybody may write and run things, as build tools do.
+fn scratch(tmp_mb: u64) -> HashMap<String, String> {
+    let folder = |bytes: u64| format!("rw,exec,nosuid,nodev,mode=1777,size={bytes}");
+    let tmp_bytes = tmp_mb.max(1) << 20;
+    HashMap::from([
+        ("/tmp".into(), folder(tmp_bytes)),
+        ("/var/tmp".into(), folder(tmp_bytes)),
+        ("/run".into(), folder(RUN_BYTES)),
+    ])
+}
+
+fn ulimit(name: &str, most: u64) -> ResourcesUlimits {
+    let most = i64::try_from(most).ok();
+    ResourcesUlimits { name: Some(name.into()), soft: most, hard: most }
 }
 
 pub(super) fn bind(host: &Path, inside: &str, read_only: bool) -> io::Result<Mount> {

@@ -4,19 +4,20 @@
 //! workload is looked at anew.
 
 mod container;
+mod engine;
 mod events;
 mod image;
 mod inspect;
+mod network;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::errors::Error;
 use bollard::models::ContainerStateStatusEnum;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
@@ -24,18 +25,19 @@ use bollard::query_parameters::{
 };
 use contract::{Generation, UnitId, WorkloadId};
 use futures_util::StreamExt;
-use tokio::sync::{OnceCell, mpsc, watch};
+use settings::Network;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{BackendError, Condition, Exit, Launch, Sighting};
 use crate::config::RuntimeConfig;
+use container::Common;
+use engine::{Engine, status_of, words};
 use image::Images;
 
 /// The engine's socket when nothing else is said.
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
-/// Seconds that the engine may take to answer.
-const ENGINE_TIMEOUT_SEC: u64 = 60;
 /// How far events of one moment may lie apart.
 const LATE_EVENT: Duration = Duration::from_millis(500);
 /// Label of everything that belongs to a deployment.
@@ -51,59 +53,9 @@ pub(crate) struct DockerBackend {
     deployment: String,
     worker: PathBuf,
     ids: (u32, u32),
+    oci_runtime: Option<String>,
     images: Images,
     _events: AbortOnDropHandle<()>,
-}
-
-/// The connection, made and its version negotiated when it is first needed: the engine may come later than we do.
-#[derive(Debug)]
-struct Engine {
-    host: String,
-    docker: OnceCell<Docker>,
-    /// Workloads that were seen to run out of memory, until they are removed.
-    oom: watch::Sender<BTreeSet<String>>,
-    /// Its stream of events is open.
-    heard: AtomicBool,
-}
-
-impl Engine {
-    async fn get(&self) -> Result<&Docker, BackendError> {
-        let path = self.host.trim_start_matches("unix://");
-        let connect = || async {
-            Docker::connect_with_unix(path, ENGINE_TIMEOUT_SEC, bollard::API_DEFAULT_VERSION)?.negotiate_version().await
-        };
-        self.docker.get_or_try_init(connect).await.map_err(|e| self.silent(&e))
-    }
-
-    /// The engine does not answer: what to do about it.
-    fn silent(&self, error: &Error) -> BackendError {
-        let hint = "is it running, and may this user open its socket? (systemctl start docker)";
-        BackendError(format!("the Docker engine at {} does not answer: {}; {hint}", self.host, words(error)))
-    }
-}
-
-/// The engine's own reason, without our library's words around it.
-fn words(error: &Error) -> String {
-    match error {
-        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
-        Error::DockerStreamError { error } => error.trim().to_owned(),
-        other => {
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(other);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            text
-        }
-    }
-}
-
-fn status_of(error: &Error) -> Option<u16> {
-    match error {
-        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
 }
 
 impl DockerBackend {
@@ -121,12 +73,7 @@ impl DockerBackend {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, detail));
         }
-        let engine = Arc::new(Engine {
-            host,
-            docker: OnceCell::new(),
-            oom: watch::Sender::default(),
-            heard: AtomicBool::new(false),
-        });
+        let engine = Arc::new(Engine::new(host));
         let listener = events::listen(Arc::clone(&engine), config.deployment.clone(), sightings, stop);
         Ok(Self {
             engine,
@@ -134,6 +81,7 @@ impl DockerBackend {
             // The engine knows this host's paths, not our working directory.
             worker: config.worker_binary.canonicalize().unwrap_or_else(|_| config.worker_binary.clone()),
             ids: config.worker_ids(),
+            oci_runtime: config.oci_runtime.clone(),
             images: Images::default(),
             _events: AbortOnDropHandle::new(tokio::spawn(listener)),
         })
@@ -150,7 +98,19 @@ impl DockerBackend {
         let docker = self.engine.get().await?;
         let name = self.name(launch.dir.id());
         let token = if launch.profile.token_in_env { launch.dir.token()? } else { String::new() };
-        let body = container::describe(launch, &self.deployment, &self.worker, self.ids, &token)?;
+        self.engine.check(launch.profile.isolation).await?;
+        let network = match launch.profile.network {
+            Network::None => None,
+            Network::Internal => Some(network::ensure(&self.engine, &self.deployment).await?),
+        };
+        let common = Common {
+            deployment: &self.deployment,
+            worker: &self.worker,
+            ids: self.ids,
+            oci_runtime: self.oci_runtime.as_deref(),
+            network: network.as_deref(),
+        };
+        let body = container::describe(launch, &common, &token)?;
         let options = || Some(CreateContainerOptionsBuilder::new().name(&name).build());
 
         let image = &launch.profile.image;

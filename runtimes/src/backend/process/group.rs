@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::WorkloadId;
@@ -13,8 +13,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
-
-use super::Launch;
 
 /// How long killed processes may take to be gone. Longer is uninterruptible sleep, which nothing ends.
 const CLEAR_LIMIT: Duration = Duration::from_secs(20);
@@ -134,7 +132,8 @@ pub(super) struct Group {
     pub workload: WorkloadId,
     pub shim: Option<ProcessId>,
     pub inner: Option<ProcessId>,
-    pub cgroup: Option<PathBuf>,
+    /// Its folder in every hierarchy.
+    pub cgroups: Vec<PathBuf>,
 }
 
 impl Group {
@@ -143,7 +142,7 @@ impl Group {
         let mut found = BTreeMap::new();
         let known = [self.shim, self.inner].into_iter().flatten().filter(|p| p.is_alive());
         found.extend(known.map(|p| (p.pid, p)));
-        if let Some(cgroup) = &self.cgroup {
+        for cgroup in &self.cgroups {
             let text = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
             found.extend(text.lines().filter_map(|l| ProcessId::of(l.parse().ok()?)).map(|p| (p.pid, p)));
         }
@@ -174,7 +173,7 @@ impl Group {
     pub async fn clear(&self) -> io::Result<()> {
         let until = Instant::now() + CLEAR_LIMIT;
         loop {
-            if let Some(cgroup) = &self.cgroup {
+            for cgroup in &self.cgroups {
                 // All at once and without a race against fork (cgroups(7), since Linux 5.14); where it is absent, one by one.
                 let _ = std::fs::write(cgroup.join("cgroup.kill"), "1");
             }
@@ -193,51 +192,5 @@ impl Group {
                 }
             }
         }
-    }
-}
-
-/// The cgroup (v2) below which workloads have theirs, where we may make some.
-pub(super) fn cgroup_parent(deployment: &str) -> Option<PathBuf> {
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().map(Path::new).find_map(|root| {
-        if !root.join("cgroup.procs").exists() || !root.join("cgroup.subtree_control").exists() {
-            return None;
-        }
-        let parent = root.join(format!("rekindle-{deployment}"));
-        std::fs::create_dir_all(&parent).ok()?;
-        for at in [root, &parent] {
-            for controller in ["+memory", "+cpu", "+pids"] {
-                // Without a controller its limit is not kept, which `doctor` tells.
-                let _ = std::fs::write(at.join("cgroup.subtree_control"), controller);
-            }
-        }
-        Some(parent)
-    })
-}
-
-/// Makes a workload's cgroup, with its limits where the controllers are.
-pub(super) fn make_cgroup(parent: &Path, id: &WorkloadId, launch: &Launch) -> io::Result<PathBuf> {
-    let dir = parent.join(id.to_string());
-    std::fs::create_dir_all(&dir)?;
-    let mut limits = vec![("pids.max", launch.profile.pids.to_string())];
-    if let Some(bytes) = launch.memory_bytes() {
-        limits.extend([("memory.max", bytes.to_string()), ("memory.swap.max", "0".into())]);
-    }
-    if let Some(cpu) = launch.cpu() {
-        limits.push(("cpu.max", format!("{} 100000", (cpu * 100_000.0) as u64)));
-    }
-    for (file, value) in limits {
-        let path = dir.join(file);
-        if path.exists() {
-            std::fs::write(&path, value)?;
-        }
-    }
-    Ok(dir)
-}
-
-/// Removes an empty cgroup; one that is not there is no error.
-pub(super) fn remove_cgroup(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! A look into a workspace as a child of the runtime's own: it dies with the runtime, and when nobody waits for it any more.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -10,6 +11,7 @@ use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
+use super::bubblewrap::Bubblewrap;
 use super::mounts::PrivateMounts;
 use super::{BackendError, ProcessBackend, text};
 use crate::inspect::{Inspection, Printed};
@@ -22,8 +24,13 @@ impl ProcessBackend {
         let mut mounts = PrivateMounts::default();
         let workspace = mounts.add(&inspection.folder, true)?;
         let worker = mounts.add(&self.worker, true)?;
-        let argv = argv(self.bwrap.as_deref(), &workspace, &worker)?;
-        let mut command = Command::from(self.command(&argv, mounts));
+        let filter = self.bwrap.as_ref().map(Bubblewrap::filter_file).transpose()?;
+        let begin = match (&self.bwrap, &filter) {
+            (Some(bwrap), Some(filter)) => bwrap.command(&filter.as_raw_fd().to_string())?,
+            _ => Vec::new(),
+        };
+        let argv = argv(begin, &workspace, &worker)?;
+        let mut command = Command::from(self.command(&argv, mounts, filter));
         command.env("REKINDLE_INSPECT", &inspection.look).stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|e| BackendError(format!("cannot start `{}`: {e}", argv[0])))?;
@@ -38,7 +45,7 @@ impl ProcessBackend {
         Ok(printed)
     }
 
-    fn command(&self, argv: &[String], mounts: PrivateMounts) -> std::process::Command {
+    fn command(&self, argv: &[String], mounts: PrivateMounts, filter: Option<OwnedFd>) -> std::process::Command {
         let mut command = std::process::Command::new(&argv[0]);
         command.args(&argv[1..]).env_clear().current_dir("/");
         let (uid, gid) = self.ids;
@@ -46,6 +53,10 @@ impl ProcessBackend {
         let runtime = getpid();
         let prepare = move || -> io::Result<()> {
             mounts.enter()?;
+            if let Some(filter) = &filter {
+                // bwrap reads it and closes it.
+                rustix::io::fcntl_setfd(filter, rustix::io::FdFlags::empty())?;
+            }
             if is_root {
                 // Not by `Command::uid`, which would come before the mounts.
                 set_thread_groups(&[])?;
@@ -63,13 +74,12 @@ impl ProcessBackend {
 }
 
 /// The command line: below bubblewrap nothing is there but the workspace and the program, which needs nothing else.
-fn argv(bwrap: Option<&Path>, workspace: &Path, worker: &Path) -> io::Result<Vec<String>> {
+fn argv(bubblewrap: Vec<String>, workspace: &Path, worker: &Path) -> io::Result<Vec<String>> {
     let (workspace, worker) = (text(workspace)?, text(worker)?);
-    let Some(bwrap) = bwrap else {
+    if bubblewrap.is_empty() {
         return Ok(vec![worker, "inspect".into(), workspace]);
-    };
-    let mut argv = vec![text(bwrap)?];
-    argv.extend(["--unshare-all", "--die-with-parent", "--new-session"].map(str::to_owned));
+    }
+    let mut argv = bubblewrap;
     argv.extend(["--ro-bind".to_owned(), workspace, "/workspace".into()]);
     argv.extend(["--ro-bind".to_owned(), worker, "/rekindle/worker".into()]);
     argv.extend(["--remount-ro", "/", "--chdir", "/"].map(str::to_owned));
@@ -105,9 +115,9 @@ mod tests {
 
     #[test]
     fn a_sandboxed_look_sees_two_things() {
-        let argv = argv(Some(Path::new("/usr/bin/bwrap")), Path::new("/w"), Path::new("/b")).unwrap();
+        let argv = argv(vec!["bwrap".into()], Path::new("/w"), Path::new("/b")).unwrap();
         let binds: Vec<_> = argv.windows(3).filter(|w| w[0].contains("bind")).map(|w| (&*w[0], &*w[2])).collect();
         assert_eq!(binds, [("--ro-bind", "/workspace"), ("--ro-bind", "/rekindle/worker")]);
-        assert_eq!(super::argv(None, Path::new("/w"), Path::new("/b")).unwrap(), ["/b", "inspect", "/w"]);
+        assert_eq!(super::argv(Vec::new(), Path::new("/w"), Path::new("/b")).unwrap(), ["/b", "inspect", "/w"]);
     }
 }

@@ -4,11 +4,15 @@
 //! `launch.json`, writes `shim.pid`, starts the workload, writes `inner.json`, forwards TERM to it, and at the end writes
 //! `exit.json`. These files are how a new runtime finds it; a process id is believed only together with its start time.
 
+mod bubblewrap;
+mod cgroups;
 mod group;
 mod inspect;
 mod mounts;
 mod sandbox;
+mod seccomp;
 mod shim;
+mod syscalls;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +23,7 @@ use std::time::Duration;
 use contract::WorkloadId;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use settings::Isolation as Demanded;
+use settings::{Isolation as Demanded, Network};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +36,18 @@ use crate::environment;
 use crate::files;
 use crate::generation::GenerationDir;
 use crate::store::Store;
+use bubblewrap::Bubblewrap;
+use cgroups::Cgroups;
 use group::{Group, ProcessId};
+#[cfg(test)]
+pub(crate) use sandbox::ETC as SYSTEM_ETC;
 use sandbox::Sandbox;
 
 /// How long a shim that has lost its workload may take to write down how it ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Variable by which the worker is told how many processes there may be, where no cgroup counts them.
+const PROCESSES_LIMIT: &str = "REKINDLE_PROCESSES_LIMIT";
 
 /// What the shim is told, as `launch.json`.
 #[derive(Debug, Serialize)]
@@ -45,8 +56,19 @@ struct LaunchFile {
     env: BTreeMap<String, String>,
     uid: u32,
     gid: u32,
-    cgroup: Option<PathBuf>,
+    cgroups: Vec<PathBuf>,
     cwd: PathBuf,
+    /// The filter of system calls; its descriptor's number goes into `argv`.
+    filter: Option<PathBuf>,
+    rlimits: Rlimits,
+}
+
+/// Limits of every single process, besides those of the cgroup.
+#[derive(Debug, Serialize)]
+struct Rlimits {
+    nofile: u64,
+    /// Bytes of memory of its own, where no cgroup counts that of all together.
+    data: Option<u64>,
 }
 
 /// What the shim tells at the end, as `exit.json`.
@@ -65,8 +87,8 @@ pub(crate) struct ProcessBackend {
     shim: PathBuf,
     worker: PathBuf,
     ids: (u32, u32),
-    bwrap: Option<PathBuf>,
-    cgroups: Option<PathBuf>,
+    bwrap: Option<Bubblewrap>,
+    cgroups: Cgroups,
     watcher: Arc<Watcher>,
 }
 
@@ -87,9 +109,10 @@ impl ProcessBackend {
         stop: CancellationToken,
     ) -> io::Result<Self> {
         let ids = config.worker_ids();
+        keep_descriptors()?;
         let bwrap = match &config.bwrap {
-            Some(program) => match sandbox::probe(program, ids).await {
-                Ok(()) => Some(program.clone()),
+            Some(program) => match Bubblewrap::find(program, ids).await {
+                Ok(found) => Some(found),
                 Err(error) => {
                     warn!(%error, "bubblewrap does not work here");
                     None
@@ -98,7 +121,7 @@ impl ProcessBackend {
             None => None,
         };
         match &bwrap {
-            Some(program) => info!(bwrap = %program.display(), "workloads are sandboxed by bubblewrap"),
+            Some(found) => info!(bwrap = %found.program().display(), "workloads are sandboxed by bubblewrap"),
             None => warn!(
                 "workloads are NOT isolated: they run as uid {} with this machine's network and files. \
                  Install bubblewrap, or use the docker backend",
@@ -108,7 +131,12 @@ impl ProcessBackend {
         if rustix::process::geteuid().is_root() {
             mounts::prepare()?;
         }
-        let cgroups = group::cgroup_parent(&config.deployment);
+        let cgroups = if config.cgroups { Cgroups::open(&config.deployment) } else { Cgroups::default() };
+        if cgroups.limits() != (true, true) {
+            warn!(
+                "no cgroup can be made here for memory or for processes: limits are those of single processes (setrlimit)"
+            );
+        }
         // There is nothing to connect to: all that can be known is in the folders.
         let _ = (store, sightings.try_send(Sighting::Reconnected));
         let watcher = Watcher { sightings, watched: Mutex::default(), tasks: TaskTracker::new(), stop };
@@ -127,21 +155,44 @@ impl ProcessBackend {
             let detail = "the profile demands isolation, and bubblewrap does not work here: install it, or use docker";
             return Err(BackendError(detail.into()));
         }
+        if launch.profile.network != Network::None {
+            let detail = "network = \"internal\" is for the docker backend; the worker needs no network";
+            return Err(BackendError(detail.into()));
+        }
         for path in [&self.worker, &self.shim] {
             if !path.is_file() {
                 return Err(BackendError(format!("there is no worker binary at {}", path.display())));
             }
         }
         let dir = &launch.dir;
-        let sandbox = Sandbox::plan(launch, &self.worker, self.bwrap.as_deref(), self.ids)?;
+        let cgroups = self.cgroups.make(dir.id(), launch)?;
+        let counter = self.cgroups.oom_counter(dir.id());
+        let sandbox = Sandbox::plan(launch, &self.worker, self.bwrap.as_ref(), self.ids, counter)?;
         let token = if launch.profile.token_in_env { dir.token()? } else { String::new() };
         let mut env = environment::build(&launch.spec, &launch.profile, &sandbox.places, &token);
         env.entry("PATH".into()).or_insert_with(|| sandbox::DEFAULT_PATH.into());
-        let cgroup = match &self.cgroups {
-            Some(parent) => Some(group::make_cgroup(parent, dir.id(), launch)?),
+        let (counts_processes, counts_memory) = self.cgroups.limits();
+        if self.bwrap.is_some() && !counts_processes {
+            // Counted for each user in each user namespace: only inside of this one is it a count of this sandbox.
+            env.insert(PROCESSES_LIMIT.into(), launch.profile.pids.to_string());
+        }
+        let filter = match &self.bwrap {
+            Some(bwrap) => {
+                files::write_atomically(dir.path(), "filter", bwrap.filter())?;
+                Some(dir.path().join("filter"))
+            }
             None => None,
         };
-        let file = LaunchFile { argv: sandbox.argv, env, uid: self.ids.0, gid: self.ids.1, cgroup, cwd: sandbox.cwd };
+        let file = LaunchFile {
+            argv: sandbox.argv,
+            env,
+            uid: self.ids.0,
+            gid: self.ids.1,
+            cgroups,
+            cwd: sandbox.cwd,
+            filter,
+            rlimits: Rlimits { nofile: launch.profile.nofile, data: launch.memory_bytes().filter(|_| !counts_memory) },
+        };
         files::write_atomically(dir.path(), "launch.json", &serde_json::to_vec(&file).map_err(io::Error::other)?)?;
         if launch.abort.is_cancelled() {
             return Err(BackendError("it was stopped before it had started".into()));
@@ -189,10 +240,7 @@ impl ProcessBackend {
 
     pub async fn remove(&self, dir: &GenerationDir) -> Result<(), BackendError> {
         self.kill(dir).await?;
-        if let Some(parent) = &self.cgroups {
-            group::remove_cgroup(&parent.join(dir.id().to_string()))?;
-        }
-        Ok(())
+        Ok(self.cgroups.remove(dir.id()).await?)
     }
 
     pub fn health(&self) -> Result<(), BackendError> {
@@ -204,10 +252,7 @@ impl ProcessBackend {
     }
 
     pub fn close(&self) {
-        if let Some(parent) = &self.cgroups {
-            // While a workload has its own below it this fails, as it should.
-            let _ = std::fs::remove_dir(parent);
-        }
+        self.cgroups.close();
     }
 
     pub fn isolation(&self) -> Isolation {
@@ -223,7 +268,7 @@ impl ProcessBackend {
             workload: dir.id().clone(),
             shim: self.shim_of(dir)?,
             inner: dir.read("inner.json")?,
-            cgroup: self.cgroups.as_ref().map(|parent| parent.join(dir.id().to_string())),
+            cgroups: self.cgroups.of(dir.id()),
         })
     }
 
@@ -274,6 +319,17 @@ impl Watcher {
             let _ = watcher.sightings.send(Sighting::Ended(workload)).await;
         });
     }
+}
+
+/// Whoever started this process may have left it files that are open, and they would go on to every sandbox.
+fn keep_descriptors() -> io::Result<()> {
+    let open: Vec<_> =
+        std::fs::read_dir("/proc/self/fd")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd: &i32| *fd > 2) {
+        // SAFETY: it touches no memory; a descriptor that was closed meanwhile is an error, and none of ours is meant for a child.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
 }
 
 /// A path as text, for a command line.

@@ -2,12 +2,11 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use contract::{Mode, WorkspaceId};
 
+use super::bubblewrap::Bubblewrap;
 use super::mounts::PrivateMounts;
 use super::{Launch, text};
 use crate::environment::Places;
@@ -17,7 +16,7 @@ use crate::generation::GenerationDir;
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What programs need of `/etc`, and nothing that tells of the host's people or keys.
-const ETC: &[&str] = &[
+pub(crate) const ETC: &[&str] = &[
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
@@ -34,6 +33,23 @@ const ETC: &[&str] = &[
     "ssl/openssl.cnf",
     "timezone",
 ];
+
+/// What `/proc` tells of the whole machine, as container engines mask it.
+const MASKED: &[&str] = &[
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+];
+const MASKED_FOLDERS: &[&str] = &["/proc/acpi", "/proc/asound", "/proc/scsi"];
+/// Bytes of `/run`, and of `/dev/shm`.
+const RUN_BYTES: u64 = 16 << 20;
+const SHM_BYTES: u64 = 64 << 20;
+/// In place of the descriptor that the filter of system calls is read from; the shim knows its number.
+const FILTER_FD: &str = "{filter}";
 
 /// A command for the shim, and where its workload finds things.
 #[derive(Debug)]
@@ -53,7 +69,14 @@ struct Bound {
 }
 
 impl Sandbox {
-    pub fn plan(launch: &Launch, worker: &Path, bwrap: Option<&Path>, ids: (u32, u32)) -> io::Result<Self> {
+    /// `counter` is a file of the host that the worker reads, and where.
+    pub fn plan(
+        launch: &Launch,
+        worker: &Path,
+        bwrap: Option<&Bubblewrap>,
+        ids: (u32, u32),
+        counter: Option<(PathBuf, &'static str)>,
+    ) -> io::Result<Self> {
         let mut mounts = PrivateMounts::default();
         let mut workspaces = Vec::new();
         for (id, mode, path) in &launch.workspaces {
@@ -68,7 +91,14 @@ impl Sandbox {
         };
         match bwrap {
             Some(bwrap) => {
-                let argv = bubblewrap(launch, bwrap, &bound, &mut mounts, ids)?;
+                let mut inside = bubblewrap(launch, &bound, &mut mounts, ids)?;
+                if let Some((file, place)) = counter {
+                    inside.extend(["--ro-bind".into(), text(&mounts.add(&file, true)?)?, place.into()]);
+                }
+                let mut argv = bwrap.command(FILTER_FD)?;
+                argv.push("--as-pid-1".into());
+                argv.append(&mut inside);
+                argv.extend(["--remount-ro", "/", "--chdir", "/workspace", "/rekindle/worker"].map(str::to_owned));
                 Ok(Self { argv, cwd: "/".into(), places: Places::sandboxed(&launch.spec), mounts })
             }
             None => {
@@ -87,17 +117,11 @@ impl Sandbox {
     }
 }
 
-/// Arguments of bwrap(1). The environment comes through the shim: a command line can be read by everybody on the host.
-fn bubblewrap(
-    launch: &Launch,
-    bwrap: &Path,
-    bound: &Bound,
-    mounts: &mut PrivateMounts,
-    ids: (u32, u32),
-) -> io::Result<Vec<String>> {
-    let mut argv = vec![text(bwrap)?];
+/// What there is in the sandbox, as arguments of bwrap(1). The environment comes through the shim: a command line can be read
+/// by everybody on the host.
+fn bubblewrap(launch: &Launch, bound: &Bound, mounts: &mut PrivateMounts, ids: (u32, u32)) -> io::Result<Vec<String>> {
+    let mut argv = Vec::new();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));
-    add(&["--unshare-all", "--die-with-parent", "--as-pid-1"]);
     add(&["--ro-bind", "/usr", "/usr"]);
     for path in ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"] {
         match std::fs::read_link(path) {
@@ -113,7 +137,20 @@ fn bubblewrap(
     for (name, path) in write_etc(&launch.dir, ids)? {
         add(&["--ro-bind", &text(&mounts.add(&path, true)?)?, &format!("/etc/{name}")]);
     }
-    add(&["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
+    add(&["--proc", "/proc"]);
+    for path in MASKED.iter().filter(|path| Path::new(path).exists()) {
+        add(&["--ro-bind", "/dev/null", path]);
+    }
+    for path in MASKED_FOLDERS.iter().filter(|path| Path::new(path).exists()) {
+        add(&["--size", "4096", "--tmpfs", path, "--remount-ro", path]);
+    }
+    // Each has a size of its own: what is written there is memory.
+    let mut scratch = |path: &str, bytes: u64| add(&["--size", &bytes.to_string(), "--perms", "1777", "--tmpfs", path]);
+    scratch("/tmp", launch.profile.tmp_mb.max(1) << 20);
+    scratch("/run", RUN_BYTES);
+    add(&["--dev", "/dev"]);
+    add(&["--size", &SHM_BYTES.to_string(), "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]);
+    add(&["--dir", "/var", "--symlink", "../tmp", "/var/tmp", "--symlink", "../run", "/var/run"]);
     for path in &launch.profile.process_paths {
         // One that is part of what is bound already needs nothing; one that is missing is told by its own error below.
         if !path.starts_with("/usr") {
@@ -129,7 +166,6 @@ fn bubblewrap(
     add(&["--bind", &text(&bound.state)?, "/rekindle/state"]);
     add(&["--ro-bind", &text(&bound.sock)?, "/rekindle/sock"]);
     add(&["--ro-bind", &text(&bound.worker)?, "/rekindle/worker"]);
-    add(&["--remount-ro", "/", "--chdir", "/workspace", "/rekindle/worker"]);
     Ok(argv)
 }
 
@@ -150,35 +186,4 @@ fn write_etc(dir: &GenerationDir, (uid, gid): (u32, u32)) -> io::Result<Vec<(&'s
         written.push((name, path));
     }
     Ok(written)
-}
-
-/// Whether bubblewrap can do here what we ask of it: namespaces may be forbidden, `/proc` masked.
-pub(super) async fn probe(bwrap: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
-    let mut command = std::process::Command::new(bwrap);
-    command.args([
-        "--unshare-all",
-        "--die-with-parent",
-        "--ro-bind",
-        "/",
-        "/",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "true",
-    ]);
-    command.env_clear().env("PATH", DEFAULT_PATH).current_dir("/");
-    if rustix::process::geteuid().is_root() {
-        command.uid(uid).gid(gid);
-    }
-    let mut command = tokio::process::Command::from(command);
-    let output = tokio::time::timeout(Duration::from_secs(10), command.kill_on_drop(true).output())
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "bwrap does not come back"))?
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot run {}: {e}", bwrap.display())))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
-    }
 }

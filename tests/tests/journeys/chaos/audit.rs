@@ -21,6 +21,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 pub(super) struct Counts {
     completed: usize,
     failed: BTreeMap<String, usize>,
+    unasked: usize,
     again: usize,
     workers: usize,
     slowest: Duration,
@@ -28,8 +29,8 @@ pub(super) struct Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { completed, failed, again, workers, slowest } = self;
-        write!(f, "{completed} completed, {failed:?} failed, {again} attempts repeated, ")?;
+        let Self { completed, failed, unasked, again, workers, slowest } = self;
+        write!(f, "{completed} completed, {failed:?} failed, {unasked} of them unasked, {again} attempts repeated, ")?;
         write!(f, "{workers} workers ready, slowest answer {:.1} s", slowest.as_secs_f32())
     }
 }
@@ -106,7 +107,11 @@ pub(super) async fn everything_is_told_once(stack: &Stack, api: &Api, told: &BTr
                 wrong.push(format!("{what}: told {told:?}, its terminal events are {ends:?}"));
             }
             let (expected, found) = (usize::from(told.completed), commits.iter().filter(|c| *c == turn).count());
-            if expected != found {
+            let unasked = records.get(turn).is_some_and(is_unasked);
+            counts.unasked += usize::from(unasked);
+            // The one exception: a turn that was recorded, and then given up since no generation could be started to be asked
+            // about it. Its caller is told just that, and it is on the branch at most once.
+            if expected != found && !(unasked && found == 1) {
                 wrong.push(format!("{what}: told {told:?}, {found} commits: {:#}", records[turn]));
             }
             counts.again +=
@@ -121,6 +126,12 @@ pub(super) async fn everything_is_told_once(stack: &Stack, api: &Api, told: &BTr
     }
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     counts
+}
+
+/// Whether the platform says of a turn that nobody could be asked what came of it.
+fn is_unasked(record: &Value) -> bool {
+    let said = record["detail"].as_str().unwrap_or_default();
+    record["status"] == "failed" && said.contains("nobody could be asked what came of it, so its commit may be there")
 }
 
 /// All turns of a unit as the API tells them, by id.

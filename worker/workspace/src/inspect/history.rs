@@ -13,6 +13,7 @@ use rustix::fs::FileType;
 use super::{Refused, Seen, weight};
 use crate::error::Doing as _;
 use crate::gitdir;
+use crate::housekeeping::strange_objects;
 use crate::refs::Refs;
 use crate::root::Root;
 use crate::store::set_up_libgit2;
@@ -68,6 +69,11 @@ impl History {
         gitdir::check_own(root)?;
         let refs = Refs(root);
         let tip = refs.tip(&refs.head()?)?;
+        // libgit2 would wait at a FIFO and follow a link; removing them is not for one who only looks.
+        if let Some(path) = strange_objects(root)?.first() {
+            let path = String::from_utf8_lossy(path).into_owned();
+            return Err(Refused::unusable(format!("`{path}` is no regular file; remove it and run `git fsck`")));
+        }
         set_up_libgit2();
         small_windows();
         let objects = folder.join(".git/objects");

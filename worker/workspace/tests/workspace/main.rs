@@ -1,6 +1,8 @@
 //! Turns over real folders, with the real git to make the situations and to check what came of them.
 
+mod archive;
 mod fixture;
+mod forged_archive;
 mod hostile;
 mod inspect;
 mod openings;

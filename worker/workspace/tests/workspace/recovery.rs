@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use workspace::Outcome;
+use contract::{Generation, UnitId};
+use workspace::{Outcome, Unit, Workspace};
 
 use crate::fixture::{Place, UID, meta, turn_id};
 
@@ -198,7 +199,9 @@ fn where_the_dead_turn_never_began_peoples_work_stays() {
     let mut place = Place::with_repository();
     place.turn(1, |p| p.write("b", "2"));
     place.write("person.txt", "p");
+    place.record(2, Outcome::Failed, Vec::new());
     let mut workspace = place.open();
+    workspace.remember(&place.cache);
     let out = workspace.recover(&turn_id(2), place.state.record().unwrap().as_ref()).unwrap();
     assert!(out.kept.is_none());
     assert!(place.exists("person.txt"));
@@ -237,4 +240,136 @@ fn a_detached_turn_is_recovered_detached() {
     assert_eq!(place.head(), commit.sha);
     assert_eq!(place.git(&["log", "--format=%s", "main"]), "first");
     place.assert_clean();
+}
+
+/// Turn 1 began and died with this in the tree; turn 2 was delivered, and its worker died before it came to that.
+fn given_up_and_dead_again() -> Place {
+    let mut place = Place::with_repository();
+    place.turn(1, |_| {});
+    place.begin(2);
+    place.write("leftover", "l");
+    place.write("a.txt", "half done\n");
+    place
+}
+
+#[test]
+fn what_a_turn_that_was_given_up_left_is_never_peoples() {
+    let mut place = given_up_and_dead_again();
+    // The record is of turn 1; the ledger calls the tree unclean of turn 3, which never came to look at it.
+    let record = place.state.record().unwrap();
+    let out = place.open().recover(&turn_id(3), record.as_ref()).unwrap();
+    assert_eq!(
+        out.kept.as_deref(),
+        Some(format!("refs/rekindle/interrupted/{}", turn_id(2)).as_str()),
+        "by its own name"
+    );
+    assert!(place.git(&["log", "-1", "--format=%B", &out.kept.unwrap()]).contains(&format!("Turn: {}", turn_id(2))));
+    assert_eq!((place.exists("leftover"), place.read("a.txt")), (false, "one\n".to_owned()));
+    let ran = place.turn(3, |p| p.write("b", "2"));
+    assert!(ran.outside.is_none());
+    assert_eq!(place.log(), ["turn 3", "first"]);
+    place.assert_clean();
+}
+
+#[test]
+fn nor_when_the_next_turn_was_recorded_as_failed_before_it_came_to_that() {
+    let place = given_up_and_dead_again();
+    place.record(3, Outcome::Failed, Vec::new());
+    let record = place.state.record().unwrap();
+    let out = place.open().recover(&turn_id(3), record.as_ref()).unwrap();
+    assert_eq!(out.kept.unwrap(), format!("refs/rekindle/interrupted/{}", turn_id(2)));
+    assert!(!place.exists("leftover"));
+    place.assert_clean();
+}
+
+#[test]
+fn a_turn_that_was_given_up_after_its_record_is_finished_all_the_same() {
+    let place = Place::with_repository();
+    let (mut workspace, begun) = place.begin(1);
+    place.write("b", "2");
+    let commit = workspace.finish(&begun.baseline, &meta(1)).unwrap().commit.unwrap();
+    place.record(1, Outcome::Completed, vec![commit.clone()]);
+    drop(workspace);
+    let record = place.state.record().unwrap();
+    let out = place.open().recover(&turn_id(2), record.as_ref()).unwrap();
+    assert_eq!((out.commits.len(), place.head()), (1, commit.sha));
+    assert!(out.kept.is_none() && place.exists("b"));
+    place.assert_clean();
+}
+
+#[test]
+fn another_unit_cleans_up_after_a_turn_that_was_given_up() {
+    let other = Unit { uid: UnitId::parse("ubbbbbbbbbbbbbbbbbbbbbbbbb").unwrap(), generation: Generation(9) };
+    let open = |place: &Place| Workspace::open(&place.mounted(), &other, place.limits.clone()).unwrap();
+    let place = given_up_and_dead_again();
+    let out = open(&place).recover(&turn_id(3), None).unwrap();
+    assert_eq!(out.kept.unwrap(), format!("refs/rekindle/interrupted/{}", turn_id(2)));
+    assert!(!place.exists("leftover"));
+    assert_eq!(place.log(), ["first"]);
+
+    // Where the branch has moved, the other unit's record was written, though it cannot be seen from here.
+    let place = Place::with_repository();
+    let (mut workspace, begun) = place.begin(1);
+    place.write("b", "2");
+    let commit = workspace.finish(&begun.baseline, &meta(1)).unwrap().commit.unwrap();
+    place.git(&["update-ref", "refs/heads/main", &commit.sha]);
+    drop(workspace);
+    let out = open(&place).recover(&turn_id(2), None).unwrap();
+    assert!(out.kept.is_none() && out.agent_commits.is_empty());
+    assert_eq!((place.head(), place.exists("b")), (commit.sha, true));
+    place.assert_clean();
+}
+
+#[test]
+fn after_any_end_of_a_turn_peoples_work_is_theirs() {
+    for end in ["committed", "nothing to commit", "refused", "interrupted", "recovered", "recovered without a note"] {
+        let mut place = Place::with_repository();
+        match end {
+            "committed" => drop(place.turn(1, |p| p.write("b", "2"))),
+            "nothing to commit" => drop(place.turn(1, |_| {})),
+            "refused" => {
+                let (mut workspace, begun) = place.begin(1);
+                place.write("b", "2");
+                let commit = workspace.finish(&begun.baseline, &meta(1)).unwrap().commit.unwrap();
+                place.git(&["commit", "-q", "--allow-empty", "-m", "meanwhile"]);
+                workspace.apply(&commit, &turn_id(1)).unwrap_err();
+                place.cache.update(&workspace);
+            }
+            "interrupted" => {
+                let (mut workspace, begun) = place.begin(1);
+                place.write("b", "2");
+                workspace.interrupt(&begun.baseline, &meta(1)).unwrap();
+                place.cache.update(&workspace);
+            }
+            _ => {
+                place.begin(1);
+                place.write("b", "2");
+                if end == "recovered without a note" {
+                    fs::remove_file(place.path(".git/rekindle/turn.json")).unwrap();
+                }
+                let mut workspace = place.open();
+                workspace.recover(&turn_id(1), None).unwrap();
+                place.cache.update(&workspace);
+            }
+        }
+        assert_eq!(place.open().unconcluded(), None, "{end}");
+        place.write("person.txt", "p");
+        let mut workspace = place.open();
+        workspace.remember(&place.cache);
+        let out = workspace.recover(&turn_id(2), None).unwrap();
+        assert!(out.kept.is_none() && place.exists("person.txt"), "{end}");
+        assert!(place.begin(2).1.outside.is_some(), "{end}");
+        assert_eq!(place.open().unconcluded(), Some(turn_id(2)), "{end}");
+    }
+}
+
+#[test]
+fn a_crash_before_the_branch_moved_leaves_the_note_open() {
+    let place = Place::with_repository();
+    let (mut workspace, begun) = place.begin(1);
+    place.write("b", "2");
+    let commit = workspace.finish(&begun.baseline, &meta(1)).unwrap().commit.unwrap();
+    assert_eq!(place.open().unconcluded(), Some(turn_id(1)));
+    workspace.apply(&commit, &turn_id(1)).unwrap();
+    assert_eq!(place.open().unconcluded(), None);
 }

@@ -1,8 +1,9 @@
 //! The checks but for the model.
 
+use std::path::Path;
 use std::process::Stdio;
 
-use settings::{RuntimeBackend, read_secret};
+use settings::{Isolation, RuntimeBackend, read_secret};
 use tokio::process::Command;
 
 use super::Check;
@@ -13,7 +14,7 @@ use crate::failure::Failure;
 use crate::local_http;
 use crate::programs;
 use crate::target::Target;
-use crate::up::backend::bwrap_works;
+use crate::up::backend::{bwrap_works, cgroups_work};
 use crate::up::folders::Lock;
 use crate::up::services::redis_ping;
 
@@ -54,9 +55,23 @@ pub async fn installed(deployment: &Deployment) -> Result<Vec<Check>, Failure> {
     checks.push(match bwrap_works(&settings.runtime.bwrap).await {
         Ok(()) => Check::ok("bubblewrap", "it can make namespaces"),
         Err(why) => {
-            let remedy = format!("{}; without it processes are not isolated", programs::install_line("bubblewrap"));
-            Check::not("bubblewrap", false, why, remedy)
+            let remedy = format!("{}; without it processes are NOT ISOLATED", programs::install_line("bubblewrap"));
+            // Needed where a profile says that it will not run without.
+            let demanded = settings.profiles.values().any(|p| p.isolation == Isolation::Required);
+            Check::not("bubblewrap", !docker && demanded, why, remedy)
         }
+    });
+    checks.push(match cgroups_work(Path::new("/sys/fs/cgroup")) {
+        _ if !settings.runtime.cgroups => {
+            Check::not("cgroups", false, "switched off in the settings; limits of processes are setrlimit's", "")
+        }
+        Ok(()) => Check::ok("cgroups", "memory and processes can be limited"),
+        Err(why) => Check::not(
+            "cgroups",
+            false,
+            format!("{why}: a process sandbox has setrlimit's limits, and `oom` is told as `failed`"),
+            "run as root, or use docker",
+        ),
     });
     checks.push(user_namespaces(|path| std::fs::read_to_string(path).ok()));
     checks.push(match AgentCli::find() {

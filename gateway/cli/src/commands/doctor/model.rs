@@ -74,6 +74,7 @@ mod tests {
             base_url: format!("http://{}", listener.local_addr().unwrap()),
             key: Some((KeyFrom::Variable("K".into()), "sk-secret".into())),
             problems: Vec::new(),
+            provider: None,
         };
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("rekindle.toml");

@@ -1,0 +1,16 @@
+-- The owner of a workspace grants it to another one at a mode, or (without one) not any more. Workers that would mount more
+-- than that are ended in this same script; turns that wait are settled when they would start (lines.lua).
+local w, owner, to, to_key, mode, most = A[1], A[2], A[3], A[4], A[5], num(A[6])
+local list = 'ws:' .. w .. ':grants'
+if redis.call('HGET', 'ws:' .. w, 'owner') ~= owner then return { 'unknown' } end
+local was = granted(w, to)
+if mode == '' then
+  if not was then return { 'none' } end
+  redis.call('HDEL', list, to)
+  evict(to_key, w, false)
+  return { 'revoked' }
+end
+if not was and redis.call('HLEN', list) >= most then return { 'full' } end
+redis.call('HSET', list, to, mode .. ' ' .. to_key)
+if was == 'rw' and mode == 'ro' then evict(to_key, w, true) end
+return { 'granted' }

@@ -1,0 +1,47 @@
+//! An owner's rate, counted over all gateways.
+
+use std::time::Duration;
+
+use ledger::{Leave, Rate};
+
+use crate::support::{Redis, owner};
+
+#[tokio::test]
+async fn gateways_share_an_owners_burst() {
+    let redis = Redis::start().await;
+    let (here, there) = (redis.ledger("g1").await, redis.ledger("g2").await);
+    // So slow that nothing comes back while this runs.
+    let rate = Rate { per_sec: 1, burst: 20 };
+    let ann = owner("ann");
+    assert_eq!(here.leave(&ann, rate, 12).await.unwrap(), Leave::For(12));
+    let Leave::For(rest) = there.leave(&ann, rate, 12).await.unwrap() else { panic!("nothing is left") };
+    assert!((8..=10).contains(&rest), "{rest}");
+    let mut more = 0;
+    let wait = loop {
+        match here.leave(&ann, rate, 1).await.unwrap() {
+            Leave::For(n) => more += n,
+            Leave::After(wait) => break wait,
+        }
+        assert!(more < 10, "it never ends");
+    };
+    assert!(wait <= Duration::from_secs(1) && wait > Duration::ZERO, "{wait:?}");
+    assert_eq!(there.leave(&owner("bob"), rate, 1).await.unwrap(), Leave::For(1));
+}
+
+#[tokio::test]
+async fn leave_comes_back_at_the_rate() {
+    let redis = Redis::start().await;
+    let ledger = redis.ledger("g").await;
+    let (ann, rate) = (owner("ann"), Rate { per_sec: 1000, burst: 1 });
+    assert_eq!(ledger.leave(&ann, rate, 5).await.unwrap(), Leave::For(1));
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while ledger.leave(&ann, rate, 1).await.unwrap() != Leave::For(1) {}
+    })
+    .await
+    .expect("no leave came back");
+    // What is kept of an owner goes by itself.
+    let mut raw = redis.raw().await;
+    let key = format!("rate:{}", ann.key());
+    let ttl: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut raw).await.unwrap();
+    assert!(ttl <= 10, "{ttl}");
+}

@@ -1,0 +1,106 @@
+//! An owner's rate of requests: the ledger counts for all gateways, and gives leave for some of them at a time, so that most
+//! requests ask nobody.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use contract::{ErrorCode, Owner};
+use ledger::{Leave, Ledger, Rate};
+use tokio::time::Instant;
+
+use crate::http::problem::Failure;
+
+/// Leave that was not used by then is gone.
+const KEPT: Duration = Duration::from_secs(1);
+/// A gateway takes this part of the burst at once, so that gateways get as much as each needs.
+const PART: u32 = 20;
+/// Owners that are remembered.
+const OWNERS: usize = 4096;
+
+/// The bound, and what this gateway has leave for.
+#[derive(Debug)]
+pub struct Rates {
+    rate: Option<Rate>,
+    owners: Mutex<HashMap<Owner, Local>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Local {
+    left: u32,
+    until: Instant,
+}
+
+impl Rates {
+    /// With no bound when it is none a second.
+    pub fn new(per_sec: u32, burst: u32) -> Self {
+        let rate = (per_sec > 0).then_some(Rate { per_sec, burst: burst.max(1) });
+        Self { rate, owners: Mutex::default() }
+    }
+
+    /// Lets a request of this owner pass, or says when the next one may.
+    ///
+    /// # Errors
+    /// 429 with `Retry-After`; 503 when the ledger does not answer.
+    pub async fn pass(&self, ledger: &Ledger, owner: &Owner) -> Result<(), Failure> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        match self.local(owner) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(wait)) => return Err(refusal(rate, wait)),
+            None => {}
+        }
+        let until = Instant::now() + KEPT;
+        match ledger.leave(owner, rate, (rate.burst / PART).max(1)).await? {
+            Leave::For(requests) => {
+                // One of them is this one's.
+                if requests > 1 {
+                    self.keep(owner, Local { left: requests - 1, until });
+                }
+                Ok(())
+            }
+            Leave::After(wait) => {
+                self.keep(owner, Local { left: 0, until: Instant::now() + wait.min(KEPT) });
+                Err(refusal(rate, wait))
+            }
+        }
+    }
+
+    /// What is known here: leave, or for how long there is none.
+    fn local(&self, owner: &Owner) -> Option<Result<(), Duration>> {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let local = owners.get_mut(owner)?;
+        let rest = local.until.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            owners.remove(owner);
+            return None;
+        }
+        match local.left {
+            // Used up: the ledger is asked for more.
+            1 => {
+                owners.remove(owner);
+                Some(Ok(()))
+            }
+            0 => Some(Err(rest)),
+            _ => {
+                local.left -= 1;
+                Some(Ok(()))
+            }
+        }
+    }
+
+    fn keep(&self, owner: &Owner, local: Local) {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if owners.len() >= OWNERS {
+            let now = Instant::now();
+            owners.retain(|_, local| local.until > now);
+        }
+        if owners.len() < OWNERS {
+            owners.insert(owner.clone(), local);
+        }
+    }
+}
+
+fn refusal(rate: Rate, wait: Duration) -> Failure {
+    let detail = format!("more than {} requests a second of this owner's; try again later", rate.per_sec);
+    Failure::new(ErrorCode::TooMany, detail).retry_after(wait)
+}
