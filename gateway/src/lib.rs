@@ -7,6 +7,7 @@ pub mod app;
 pub mod auth;
 pub mod broker;
 pub mod dispatcher;
+mod edge;
 pub mod egress;
 pub mod http;
 mod mailbox;

@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::app::App;
 use crate::broker::Broker;
 use crate::dispatcher::Dispatcher;
+use crate::edge;
 use crate::egress::Egress;
 use crate::http::problem::chain;
 use crate::tokens::DispatchTokens;
@@ -75,9 +76,7 @@ impl Gateway {
         let Self { app, jobs, http, worker_port, tokens, broker, egress, address } = self;
         tracing::info!(%address, "listening");
         let closing = app.closing.clone();
-        let server = axum::serve(http, http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>());
-        let server = server.with_graceful_shutdown(closing.cancelled_owned()).into_future();
-        let mut server = std::pin::pin!(server);
+        let mut server = std::pin::pin!(edge::serve(http, http::router(app.clone()), &app.settings.edge, closing));
 
         let behind = CancellationToken::new();
         let parts = Behind {
@@ -95,7 +94,7 @@ impl Gateway {
                 ended.context("run the gateway's tasks")??;
                 anyhow::bail!("the gateway's tasks ended by themselves");
             }
-            served = &mut server => served.context("serve HTTP")?,
+            () = &mut server => anyhow::bail!("the HTTP server ended by itself"),
             () = stop.cancelled() => {}
         }
 

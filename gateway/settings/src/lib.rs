@@ -7,6 +7,7 @@
 mod auth;
 mod broker;
 mod budgets;
+mod edge;
 mod egress;
 mod home;
 mod limits;
@@ -18,6 +19,7 @@ mod types;
 pub use auth::{Auth, CallerKey, Jwks, KeyAlgorithm};
 pub use broker::{Api, Broker, Provider};
 pub use budgets::{Budget, Budgets, OwnersBudgets, Price, Usage};
+pub use edge::Edge;
 pub use egress::{Egress, EgressError, EgressHost, EgressRule, EgressTarget};
 pub use home::Home;
 pub use limits::Limits;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::auth::Auth;
 use crate::broker::Broker;
 use crate::budgets::{Budgets, Price, Usage};
+use crate::edge::Edge;
 use crate::egress::{Egress, EgressRule};
 use crate::limits::Limits;
 use crate::profile::Profile;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Bounds.
     pub limits: Limits,
+    /// Bounds of connections.
+    pub edge: Edge,
     /// Model providers behind the broker.
     pub broker: Broker,
     /// What may be used of models.

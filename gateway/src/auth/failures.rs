@@ -44,7 +44,7 @@ impl Failures {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let windows = &seen.windows;
         let others = || windows.get(&OTHERS).filter(|_| windows.len() >= ADDRESSES);
-        let window = windows.get(&whole(address)).or_else(others);
+        let window = windows.get(&network(address)).or_else(others);
         self.most == 0 || window.is_none_or(|w| w.count < self.most || w.since.elapsed() >= WINDOW)
     }
 
@@ -52,7 +52,7 @@ impl Failures {
     pub fn count(&self, address: IpAddr) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Seen { windows, tidied } = &mut *seen;
-        let mut key = whole(address);
+        let mut key = network(address);
         if windows.len() >= ADDRESSES && !windows.contains_key(&key) {
             if tidied.is_none_or(|at| at.elapsed() >= TIDY) {
                 windows.retain(|_, window| window.since.elapsed() < WINDOW);
@@ -70,8 +70,8 @@ impl Failures {
     }
 }
 
-/// One customer has 2^64 addresses of IPv6.
-fn whole(address: IpAddr) -> IpAddr {
+/// What counts as one address: one customer has 2^64 of IPv6.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

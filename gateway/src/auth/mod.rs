@@ -22,6 +22,7 @@ mod tests;
 pub use authenticator::{Authenticator, Caller};
 pub use credential::bearer;
 pub use error::AuthError;
+pub(crate) use failures::network;
 pub use guard::Gate;
 pub(crate) use guard::guard;
 pub use scope::{Scope, Scopes};

@@ -139,12 +139,12 @@ impl Metered {
 
     /// A piece of its answer passes.
     pub(super) fn see(&mut self, bytes: &[u8]) {
-        let Some((_, scanner)) = &mut self.answer else {
+        let Some((status, scanner)) = &mut self.answer else {
             return;
         };
         scanner.feed(bytes);
         // What the input was is known before the output is made: those that begin meanwhile shall see it.
-        if self.generates && self.parts == 0 {
+        if self.generates && self.parts == 0 && status.is_success() {
             let tokens = scanner.seen().tokens();
             if tokens.all() > 0 {
                 self.tell(tokens, 0, 0);

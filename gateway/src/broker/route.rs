@@ -114,7 +114,7 @@ pub(super) fn split(uri: &Uri) -> Option<(&str, &str)> {
         return None;
     }
     let rest = uri.path().strip_prefix("/broker/")?;
-    let end = rest.find('/')?;
+    let end = rest.find('/').filter(|end| *end > 0)?;
     Some((&rest[..end], &rest[end..]))
 }
 

@@ -22,8 +22,10 @@ mod stream;
 mod submit;
 mod trace;
 mod turns;
+mod unique;
 mod unit_path;
 mod units;
+mod usage;
 mod views;
 mod workspaces;
 

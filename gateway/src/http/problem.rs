@@ -64,6 +64,13 @@ impl Failure {
         self
     }
 
+    /// Answers with another status than the code's own, where HTTP has one that says more.
+    #[must_use]
+    pub fn status_of(mut self, status: StatusCode) -> Self {
+        self.0.problem.status = status.as_u16();
+        self
+    }
+
     /// Adds an extension member.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {

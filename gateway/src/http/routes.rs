@@ -15,7 +15,9 @@ use super::submit::AcceptedTurn;
 use super::turns::{Cancelled, TurnList};
 use super::units::UnitList;
 use super::views::{TurnView, UnitView};
-use super::{dispatch, events, grants, health, invoke, keys, openapi, pool, runtime_events, turns, units, workspaces};
+use super::{
+    dispatch, events, grants, health, invoke, keys, openapi, pool, runtime_events, turns, units, usage, workspaces,
+};
 use crate::app::App;
 use crate::auth::Scope;
 
@@ -87,6 +89,16 @@ const PAGE_OF_UNITS: &[Parameter] =
     &[query("cursor", "`next` of the page before."), query("limit", "1 to 200; 50 if not given.")];
 const PAGE_OF_TURNS: &[Parameter] =
     &[query("before", "`next` of the page before."), query("limit", "1 to 200; 50 if not given.")];
+const USAGE: &[Parameter] = &[
+    query(
+        "group_by",
+        "Some of `unit`, `model`, `day` and, with the scope `units:admin`, `owner`; `day,model` if not given.",
+    ),
+    query("from", "The first day (UTC), as `2026-01-31`; 30 days before `to` if not given."),
+    query("to", "The last day; today if not given."),
+    query("cursor", "`next` of the page before."),
+    query("limit", "1 to 200; 50 if not given."),
+];
 const FROM: &[Parameter] = &[
     header("Last-Event-ID", "Id of the last event that was read; wins over `from`."),
     query("from", "Id of an event: those after it are sent. All that are kept if not given."),
@@ -280,6 +292,18 @@ fn of_units() -> Vec<Route> {
                 get(pool::get),
                 "pool",
                 "The caller's units that have a worker, and how often turns found one.",
+            )
+        },
+        Route {
+            parameters: USAGE,
+            answers: vec![(200, "A page.", Content::Json(schema::<usage::UsageReport>))],
+            errors: vec![InvalidParameter, Unavailable],
+            ..plain(
+                Method::GET,
+                "/v1/usage",
+                get(usage::get),
+                "usage",
+                "What the caller's units used of models, and what that cost.",
             )
         },
     ]

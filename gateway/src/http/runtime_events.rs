@@ -1,10 +1,11 @@
 //! `POST /internal/runtime-events`: what the runtime says about its workloads. It repeats each until it gets a 2xx, which it
 //! gets when the ledger has it.
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::response::IntoResponse;
 use contract::{ErrorCode, RuntimeEvent, StopReason, WorkloadState};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::request::Parts;
 use ledger::{DrainReason, Exit, StartFailed};
 
 use super::body::JsonBody;
@@ -13,15 +14,27 @@ use crate::app::App;
 use crate::auth::bearer;
 
 /// Takes note of a workload's transition. Only ends matter here: that a worker is ready is its own word.
-pub async fn runtime_events(State(app): State<App>, headers: HeaderMap, body: JsonBody) -> Answer {
-    if !same(bearer(&headers)?.as_bytes(), app.runtime_token.as_bytes()) {
-        return Err(Failure::new(ErrorCode::Unauthenticated, "this is not the runtime's token"));
-    }
+pub async fn runtime_events(State(app): State<App>, _: FromRuntime, body: JsonBody) -> Answer {
     let event: RuntimeEvent = body.parse()?;
     if !event.state.is_alive() {
         ended(&app, event).await?;
     }
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The request shows the runtime's token. Looked at before the body: strangers' bytes are not worth keeping.
+#[derive(Debug)]
+pub struct FromRuntime;
+
+impl FromRequestParts<App> for FromRuntime {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
+        match same(bearer(&parts.headers)?.as_bytes(), app.runtime_token.as_bytes()) {
+            true => Ok(Self),
+            false => Err(Failure::new(ErrorCode::Unauthenticated, "this is not the runtime's token")),
+        }
+    }
 }
 
 /// A workload ended: a start that failed, or a generation whose worker is gone. Either drains it, so that the reaper has it

@@ -7,5 +7,6 @@ mod refusals;
 mod serving;
 mod starts;
 mod tenancy;
+mod usage;
 mod workspaces;
 mod world;

@@ -8,6 +8,7 @@ mod http;
 mod images;
 mod inspect;
 mod mounts;
+mod plain_user;
 mod rlimits;
 mod room;
 mod walls;

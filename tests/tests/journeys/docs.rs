@@ -90,3 +90,18 @@ fn every_link_leads_somewhere() {
         }
     }
 }
+
+#[test]
+fn every_setting_that_is_shown_is_one() {
+    let root = paths::repository();
+    let mut shown = 0;
+    for document in DOCUMENTS {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            let loaded = settings::Settings::from_text(Path::new(document), block, std::iter::empty());
+            assert!(loaded.is_ok(), "{document}: {}\n{block}", loaded.unwrap_err());
+            shown += 1;
+        }
+    }
+    assert!(shown > 0, "no document shows settings");
+}

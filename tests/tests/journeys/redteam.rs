@@ -29,16 +29,13 @@ async fn every_attempt_succeeds_without_the_defences_and_fails_with_them() {
     let begun = Instant::now();
     let open = open::tried().await;
     let opened = begun.elapsed();
-    let process = closed::tried(Backend::Process).await;
-    let processed = begun.elapsed();
-    let docker = closed::tried(Backend::Docker).await;
+    let (process, docker) = tokio::join!(closed::tried(Backend::Process), closed::tried(Backend::Docker));
     let (table, wrong) = judge(&open, [(Backend::Process, &process), (Backend::Docker, &docker)]);
     say(&format!(
-        "{table}{} cases; open {:.1} s, process {:.1} s, docker {:.1} s",
+        "{table}{} cases; without the defences {:.1} s, on both backends {:.1} s",
         CASES.len(),
         opened.as_secs_f32(),
-        (processed - opened).as_secs_f32(),
-        (begun.elapsed() - processed).as_secs_f32(),
+        (begun.elapsed() - opened).as_secs_f32(),
     ));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -41,7 +41,7 @@ pub(super) fn build(ctx: &Context<'_>, own: &dyn Fn(&str) -> Option<String>) -> 
     set("HOME", ctx.home.display().to_string());
     set("ANTHROPIC_BASE_URL", format!("{gateway}/broker/anthropic"));
     set("ANTHROPIC_API_KEY", "rekindle".into());
-    set("OPENAI_BASE_URL", format!("{gateway}/broker/openai"));
+    set("OPENAI_BASE_URL", format!("{gateway}/broker/openai/v1"));
     set("OPENAI_API_KEY", "rekindle".into());
     // Also where the profile lets nothing out: the gateway's refusal says what would, a name that cannot be found does not.
     for name in PROXY {

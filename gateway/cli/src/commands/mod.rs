@@ -17,6 +17,7 @@ mod stop;
 mod token;
 mod turns;
 mod up;
+mod usage;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -27,6 +28,8 @@ pub enum Command {
     Invoke(invoke::Args),
     /// List your units
     Ps(ps::Args),
+    /// What models were used for, and what that cost
+    Usage(usage::Args),
     /// What happened in a unit
     Events(events::Args),
     /// A unit's conversation
@@ -59,6 +62,7 @@ impl Command {
             Self::Up(args) => up::run(args, target).await,
             Self::Invoke(args) => invoke::run(args, target).await,
             Self::Ps(args) => ps::run(args, target).await,
+            Self::Usage(args) => usage::run(args, target).await,
             Self::Events(args) => events::run(args, target).await,
             Self::Turns(args) => turns::run(args, target).await,
             Self::Cancel(args) => cancel::run(args, target).await,

@@ -57,7 +57,7 @@ async fn usage_is_counted_once_per_part_and_expires() {
     };
     assert_eq!(sum.tokens.output, 11);
     let row = UsageRow { unit: None, model: "m-1".into(), used: sum };
-    assert_eq!(ledger.usage(&owner("ann"), day, false).await.unwrap(), [row.clone()]);
+    assert_eq!(ledger.usage(&owner("ann"), day, false).await.unwrap(), vec![row.clone()]);
     let unit = Some((uid.clone(), Some("demo".parse().unwrap())));
     assert_eq!(ledger.usage(&owner("ann"), day, true).await.unwrap(), [UsageRow { unit, ..row }]);
     assert_eq!(ledger.usage_owners(day).await.unwrap(), [owner("ann")]);

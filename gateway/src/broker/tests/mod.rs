@@ -45,6 +45,12 @@ async fn answer(State(seen): State<mpsc::Sender<Seen>>, request: AxumRequest) ->
     let (head, body) = request.into_parts();
     let (parts, body_parts) = mpsc::channel(64);
     let (answer, mut chunks) = mpsc::channel(64);
+    // A test says by the query what kind of answer it wants: the broker passes that on.
+    let wants = |what: &str| head.uri.query().is_some_and(|q| q.contains(what));
+    if wants("reads") {
+        let all = body.collect().await.expect("a whole body");
+        return AxumResponse::new(AxumBody::from(all.to_bytes()));
+    }
     tokio::spawn(async move {
         let mut body = body;
         while let Some(Ok(frame)) = body.frame().await {
@@ -55,8 +61,6 @@ async fn answer(State(seen): State<mpsc::Sender<Seen>>, request: AxumRequest) ->
             }
         }
     });
-    // A test says by the query what kind of answer it wants: the broker passes that on.
-    let wants = |what: &str| head.uri.query().is_some_and(|q| q.contains(what));
     let mut response = AxumResponse::builder()
         .header("content-type", if wants("json") { "application/json" } else { "text/event-stream" })
         .header("request-id", "req_1")
@@ -123,7 +127,7 @@ fn with(name: &str, key: &str, provider: settings::Provider) -> (Settings, tempf
     let file = folder.path().join("key");
     std::fs::write(&file, format!("{key}\n")).unwrap();
     let mut settings = Settings::default();
-    let query = ["json", "redirect", "fails"].map(String::from).to_vec();
+    let query = ["json", "redirect", "fails", "reads"].map(String::from).to_vec();
     let provider = settings::Provider { api_key_file: Some(file), query, ..provider };
     settings.broker.0.insert(name.into(), provider);
     (settings, folder)

@@ -14,7 +14,7 @@ pub(crate) enum Batch {
     Foreign,
     /// A unit of its own, each.
     Resources,
-    /// As [`Batch::Resources`], of the sockets: it only waits, so nobody shall wait for it.
+    /// As [`Batch::Resources`], of the sockets: who waits or storms there shall not do it where others are tried.
     Patience,
     /// As [`Batch::Resources`]; what it leaves behind counts.
     Leftovers,
@@ -113,8 +113,8 @@ pub(crate) const CASES: &[Case] = cases! {
         "an-event-of-another-generation";
     Sockets Said =>
         "claim-the-generation" "guess-the-nonce" "a-second-preamble" "the-api-through-the-gateway-socket"
-        "the-api-by-dot-dot-through-the-broker" "an-event-of-32-mib" "ten-thousand-connections";
-    Patience Said => "a-half-open-connection";
+        "the-api-by-dot-dot-through-the-broker" "an-event-of-32-mib";
+    Patience Said => "a-half-open-connection" "ten-thousand-connections";
     Printed Stream => "a-printed-end" "a-printed-end-of-the-worker" "a-printed-refusal";
     Printed Length => "a-flood-of-events";
     Foreign Said =>

@@ -34,30 +34,12 @@ struct Closed {
 pub(crate) async fn tried(backend: Backend) -> Outcomes {
     let mut closed = Closed::prepare(backend).await;
     let mut outcomes = closed.attack().await;
-    let begun = tokio::time::Instant::now(); // TEMP
-    let (foreign, resources, tricks) = tokio::join!(
-        async {
-            let r = closed.attack_as_a_foreign_worker().await;
-            eprintln!("TEMP foreign {:?}", begun.elapsed());
-            r
-        },
-        async {
-            let r = closed.take_resources().await;
-            eprintln!("TEMP resources {:?}", begun.elapsed());
-            r
-        },
-        async {
-            let r = closed.play_tricks().await;
-            eprintln!("TEMP tricks {:?}", begun.elapsed());
-            r
-        }
-    );
+    let (foreign, resources, tricks) =
+        tokio::join!(closed.attack_as_a_foreign_worker(), closed.take_resources(), closed.play_tricks());
     outcomes.extend(foreign);
     outcomes.extend(resources);
     outcomes.extend(tricks);
-    let begun = tokio::time::Instant::now(); // TEMP
-    outcomes.extend(closed.from_outside().await);
-    eprintln!("TEMP outside {:?}", begun.elapsed()); // TEMP
+    outcomes.extend(closed.try_from_the_outside().await);
     closed.nobody_else_noticed().await;
     outcomes
 }
@@ -137,9 +119,7 @@ impl Closed {
 
         let mut outcomes = Outcomes::new();
         for batch in [Batch::Secrets, Batch::Network, Batch::Host, Batch::Sockets, Batch::Printed, Batch::Last] {
-            let begun = tokio::time::Instant::now(); // TEMP
             let answer = self.turn("attacker", &program::batch(&known, batch)).await;
-            eprintln!("TEMP {batch:?} {:?}", begun.elapsed()); // TEMP
             outcomes.extend(told(&answer["output"], batch));
         }
         let (own, other) = (self.stack.redis.events(&self.own).await, self.stack.redis.events(&self.other).await);
@@ -246,7 +226,7 @@ impl Closed {
     }
 
     /// With a token that was stolen from the host, and with a caller's own.
-    async fn from_outside(&self) -> Outcomes {
+    async fn try_from_the_outside(&self) -> Outcomes {
         self.mallory.invoke("ended", "print('here')").await.expect(200);
         let ended = self.token(&uid(&self.mallory, "ended").await);
         self.mallory.post("/v1/units/ended/stop", &json!({})).await;
