@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::paths;
 
@@ -88,6 +89,21 @@ impl Service {
         let mut child = self.child.take().unwrap_or_else(|| panic!("{} does not run", self.name));
         child.kill().unwrap_or_else(|e| panic!("kill {}: {e}", self.name));
         child.wait().unwrap_or_else(|e| panic!("wait for {}: {e}", self.name));
+    }
+
+    /// Ends it as a service manager would: TERM, and after three seconds KILL. For who cannot wait otherwise.
+    pub fn end(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+            && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            // One that has ended already takes no signal.
+            let _ = kill_process(pid, Signal::TERM);
+            let three_seconds = Timespec { tv_sec: 3, tv_nsec: 0 };
+            let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&three_seconds));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     /// Asks it to end and waits until it did.

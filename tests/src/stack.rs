@@ -232,7 +232,8 @@ impl Drop for Stack {
                 .block_on(async { tokio::time::timeout(Duration::from_secs(30), destroy_all(&socket, &token)).await? })
         });
         match cleaned.join() {
-            Ok(Ok(())) => {}
+            // It removes what a deployment has of the host, its control groups, when it is told to end.
+            Ok(Ok(())) => self.runtime.end(),
             Ok(Err(e)) => eprintln!("workloads of {} may be left: {e:#}", self.deployment),
             Err(_) => eprintln!("workloads of {} may be left", self.deployment),
         }

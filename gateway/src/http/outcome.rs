@@ -146,7 +146,8 @@ pub fn result(record: &TurnRecord, unit: &UnitName, events_url: &str) -> Result<
 
 fn failed(record: &TurnRecord, done: &Value, events_url: &str) -> Failure {
     let reason = record.reason.unwrap_or(FailReason::Error);
-    let said = done["detail"].as_str().or(record.detail.as_deref()).filter(|text| !text.is_empty());
+    let ours = record.detail.as_deref().filter(|text| !text.is_empty());
+    let said = ours.or(done["detail"].as_str()).filter(|text| !text.is_empty());
     let detail = said.map_or_else(|| explain(reason).to_owned(), |said| format!("{}: {said}", explain(reason)));
     let mut failure = Failure::new(ErrorCode::TurnFailed, detail)
         .by(at_fault(reason))

@@ -31,8 +31,11 @@ if id ~= '' then
   if taken_away > MAX_TAKEN_AWAY and not told then
     lost, taken_away = lost + 1, num(t[2])
     local reason = why == 'oom' and 'oom' or OF_CAUSE[cause] or 'worker_lost'
+    -- What the substrate said of the last one: a turn that dies of it in the end shall tell it.
+    local said = detail ~= '' and detail or why
+    redis.call('HSET', key, 'lost_why', said)
     tell(u, 'turn-failed', id, ',"reason":' .. quote(reason) ..
-      ',"attempts":' .. int(lost) .. ',"final":false')
+      ',"attempts":' .. int(lost) .. ',"final":false,"detail":' .. quote(said))
   end
   local mark = told and t[4] or (t[3] and 'cancelled') or OF_CAUSE[cause]
     or (lost >= policy(u).attempts and 'dead') or ''

@@ -14,7 +14,8 @@ end
 local id = write(u, done, seq)
 redis.call('HSET', 'turn:' .. turn, 'done_event', id)
 redis.call('HSETNX', 'turn:' .. turn, 'first_event', id)
-settle_turn(u, turn, ok, reason, done, '')
+local lost_why = reason == 'dead' and redis.call('HGET', 'turn:' .. turn, 'lost_why')
+settle_turn(u, turn, ok, reason, done, lost_why and 'the last one: ' .. lost_why or '')
 for _, w in ipairs(words(u.rw)) do redis.call('HDEL', 'ws:' .. w, 'unclean') end
 not_due(u, 'cancel', 'turn')
 unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'first_event', 'cancelled', 'failed_starts', 'start_detail')

@@ -5,7 +5,7 @@ use ledger::{
     Cancel, DeadlineKind, DrainReason, Emit, Emitted, Mail, Settle, Settled, StreamId, Submitted, Taken, TurnStatus,
     UnitState,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::*;
 
@@ -179,6 +179,9 @@ async fn lost_generations_count_and_in_the_end_the_worker_is_told_dead() {
     let failed: Vec<_> = events.iter().filter(|e| e["type"] == "turn-failed").collect();
     assert_eq!(failed.iter().map(|e| e["final"].as_bool().unwrap()).collect::<Vec<_>>(), [false, false, true]);
     assert_eq!(failed[2]["attempts"], 2);
+    // What the substrate said of the last one.
+    assert_eq!(record.detail.as_deref(), Some("the last one: failed"));
+    assert_eq!((&failed[1]["detail"], &failed[2]["detail"]), (&json!("failed"), &json!("the last one: failed")));
     // The tree is clean again, and the next turn starts counting afresh.
     let second = submission("demo", "next");
     submit(&ledger, &second).await;
