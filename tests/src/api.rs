@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::http::{self, Answer, Target};
+use crate::http::{self, Answer, Connection, Target};
 use crate::sse::Events;
 
 /// How long any single call may take; longer than any turn of a test.
@@ -114,9 +114,22 @@ impl Api {
         self.stream(self.request(Method::GET, &path, &headers, Bytes::new())).await
     }
 
+    /// A connection to the gateway that is kept between calls, as a client library does it.
+    ///
+    /// # Errors
+    /// When the gateway cannot be reached.
+    pub async fn session(&self) -> anyhow::Result<Session> {
+        Ok(Session { api: self.clone(), connection: Connection::open(&self.target).await? })
+    }
+
     async fn stream(&self, request: Request<Full<Bytes>>) -> Events {
         let path = request.uri().to_string();
-        let (response, driver) = tokio::time::timeout(LIMIT, http::open(&self.target, request))
+        let opened = async {
+            let mut connection = Connection::open(&self.target).await?;
+            let response = connection.ask(request).await?;
+            anyhow::Ok((response, connection))
+        };
+        let (response, connection) = tokio::time::timeout(LIMIT, opened)
             .await
             .unwrap_or_else(|_| panic!("{path}: no answer within {LIMIT:?}"))
             .unwrap_or_else(|e| panic!("{path}: {e:#}"));
@@ -127,7 +140,12 @@ impl Api {
                 http_body_util::BodyExt::collect(response.into_body()).await.map(|b| b.to_bytes()).unwrap_or_default();
             panic!("{path}: {status} instead of a stream: {}", String::from_utf8_lossy(&body));
         }
-        Events::new(response.into_body(), driver)
+        Events::new(response.into_body(), Some(connection))
+    }
+
+    fn invoke_request(&self, unit: &str, prompt: &str, accept: &str) -> Request<Full<Bytes>> {
+        let path = format!("/v1/units/{unit}/invoke");
+        self.request(Method::POST, &path, &[("accept", accept)], json!({ "prompt": prompt }).to_string().into())
     }
 
     fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Request<Full<Bytes>> {
@@ -142,5 +160,32 @@ impl Api {
             request = request.header(*name, *value);
         }
         request.body(Full::new(body)).unwrap_or_else(|e| panic!("no request for {path:?}: {e}"))
+    }
+}
+
+/// A caller on one connection.
+#[derive(Debug)]
+pub struct Session {
+    api: Api,
+    connection: Connection,
+}
+
+impl Session {
+    /// Runs a turn to its end and returns the JSON answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn invoke(&mut self, unit: &str, prompt: &str) -> anyhow::Result<Answer> {
+        self.connection.send(self.api.invoke_request(unit, prompt, "application/json")).await
+    }
+
+    /// Starts a turn and reads its events. The next call waits until they were read to the end of the stream.
+    ///
+    /// # Errors
+    /// When the connection breaks or the answer is an error.
+    pub async fn invoke_streaming(&mut self, unit: &str, prompt: &str) -> anyhow::Result<Events> {
+        let response = self.connection.ask(self.api.invoke_request(unit, prompt, "text/event-stream")).await?;
+        anyhow::ensure!(response.status().is_success(), "invoke {unit}: {}", response.status());
+        Ok(Events::new(response.into_body(), None))
     }
 }

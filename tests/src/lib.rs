@@ -13,6 +13,7 @@ pub mod model;
 pub mod options;
 pub mod packages;
 pub mod paths;
+pub mod proc;
 pub mod redis;
 pub mod sandbox;
 pub mod service;
