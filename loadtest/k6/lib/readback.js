@@ -6,11 +6,11 @@
 
 import { check, sleep } from 'k6';
 import { sha256 } from 'k6/crypto';
-import http from 'k6/http';
 import { Counter } from 'k6/metrics';
 
-import { keyOf, parameters, promptOf, told } from './call.js';
-import { KEEP, READ_BACK_SEC, URL } from './settings.js';
+import { keyOf, promptOf, told } from './call.js';
+import { get, pages, parameters, sendAll } from './requests.js';
+import { KEEP, READ_BACK_SEC } from './settings.js';
 
 const unread = new Counter('rekindle_unread');
 const read = new Counter('rekindle_read_back');
@@ -18,48 +18,9 @@ const faults = new Counter('rekindle_faults');
 /** Turns whose events the deployment keeps no more; their records are judged all the same. */
 const trimmed = new Counter('rekindle_trimmed');
 
-const AT_ONCE = 32;
-
 function fault(kind, turn, unit, text) {
   faults.add(1, { fault: kind, turn, unit });
   console.error(`read-back: ${kind}: turn ${turn} of unit ${unit}: ${text}`);
-}
-
-/** GETs of many paths; one that a limit refuses is asked for again when the deployment says so. */
-function getAll(name, paths) {
-  const answers = new Array(paths.length);
-  const until = Date.now() + READ_BACK_SEC * 1000;
-  let left = paths.map((_, index) => index);
-  while (left.length > 0) {
-    const now = left.slice(0, AT_ONCE);
-    const batch = http.batch(now.map((index) => ['GET', URL + paths[index], null, parameters(name)]));
-    const again = [];
-    let pause = 0;
-    batch.forEach((answer, n) => {
-      answers[now[n]] = answer;
-      if ([0, 429, 503].includes(answer.status) && Date.now() < until) {
-        again.push(now[n]);
-        pause = Math.max(pause, Number(answer.headers['Retry-After'] || 1));
-      }
-    });
-    left = left.slice(AT_ONCE).concat(again);
-    if (pause > 0) sleep(pause);
-  }
-  return answers;
-}
-
-/** All items of a list that comes in pages. */
-function pages(name, path, member, cursor) {
-  const all = [];
-  let next = '';
-  do {
-    const [answer] = getAll(name, [`${path}?limit=200${next}`]);
-    if (answer.status !== 200) throw new Error(`${path}: ${answer.status || answer.error} ${answer.body}`);
-    const page = answer.json();
-    all.push(...page[member]);
-    next = page.next ? `&${cursor}=${encodeURIComponent(page.next)}` : null;
-  } while (next);
-  return all;
 }
 
 const isSettled = (status) => status === 'completed' || status === 'failed';
@@ -69,7 +30,8 @@ function judge(run, all) {
   const until = Date.now() + READ_BACK_SEC * 1000;
   let left = all;
   while (left.length > 0) {
-    const answers = getAll('turn', left.map(({ turn }) => `/v1/turns/${encodeURIComponent(turn)}`));
+    const paths = left.map(({ turn }) => `/v1/turns/${encodeURIComponent(turn)}`);
+    const answers = sendAll('GET', paths, parameters('turn'));
     left = left.filter((one, n) => {
       const answer = answers[n];
       const record = answer.status === 200 ? answer.json() : null;
@@ -125,7 +87,7 @@ export function teardown(data) {
 /** One unit: each call is one turn, and each turn ended once. */
 function conversation(run, unit, seen) {
   const turns = pages('turns', `/v1/units/${unit}/turns`, 'turns', 'before').reverse();
-  const [events] = getAll('events', [`/v1/units/${unit}/events?follow=false`]);
+  const events = get('events', `/v1/units/${unit}/events?follow=false`);
   const { firstMs, ends } = endsOf(events.body || '');
   for (const { turn_id: turn, prompt, status, settled_at: settledAt } of turns) {
     const key = keyOf(run, prompt);
@@ -162,11 +124,8 @@ function endsOf(text) {
 }
 
 function erase(units) {
-  for (let at = 0; at < units.length; at += AT_ONCE) {
-    const some = units.slice(at, at + AT_ONCE);
-    const ask = (unit) => ['DELETE', `${URL}/v1/units/${unit}`, null, parameters('erase', { Prefer: 'wait=30' })];
-    http.batch(some.map(ask)).forEach(({ status, body }, n) => {
-      if (![204, 404].includes(status)) console.warn(`unit ${some[n]} is left: ${status} ${body}`);
-    });
-  }
+  const paths = units.map((unit) => `/v1/units/${unit}`);
+  sendAll('DELETE', paths, parameters('erase', { Prefer: 'wait=30' })).forEach(({ status, body }, n) => {
+    if (![204, 404].includes(status)) console.warn(`unit ${units[n]} is left: ${status} ${body}`);
+  });
 }
