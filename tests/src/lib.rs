@@ -9,6 +9,7 @@ pub mod gate;
 pub mod git;
 pub mod http;
 pub mod keys;
+pub mod meddler;
 pub mod model;
 pub mod options;
 pub mod packages;

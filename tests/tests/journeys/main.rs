@@ -15,6 +15,7 @@ mod house;
 mod images;
 mod input;
 mod inspect;
+mod loadtest;
 mod moves;
 mod orphans;
 mod outages;
