@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Method, Request};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
 use crate::http::{self, Answer, Connection, Target};
@@ -122,17 +123,26 @@ impl Api {
         Ok(Session { api: self.clone(), connection: Connection::open(&self.target).await? })
     }
 
-    async fn stream(&self, request: Request<Full<Bytes>>) -> Events {
-        let path = request.uri().to_string();
+    /// `GET` whose answer's head is read, and nothing of its body until the caller does.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn open(&self, path: &str) -> anyhow::Result<(Response<Incoming>, Connection)> {
+        self.head(self.request(Method::GET, path, &[], Bytes::new())).await
+    }
+
+    async fn head(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(Response<Incoming>, Connection)> {
         let opened = async {
             let mut connection = Connection::open(&self.target).await?;
             let response = connection.ask(request).await?;
-            anyhow::Ok((response, connection))
+            Ok((response, connection))
         };
-        let (response, connection) = tokio::time::timeout(LIMIT, opened)
-            .await
-            .unwrap_or_else(|_| panic!("{path}: no answer within {LIMIT:?}"))
-            .unwrap_or_else(|e| panic!("{path}: {e:#}"));
+        tokio::time::timeout(LIMIT, opened).await?
+    }
+
+    async fn stream(&self, request: Request<Full<Bytes>>) -> Events {
+        let path = request.uri().to_string();
+        let (response, connection) = self.head(request).await.unwrap_or_else(|e| panic!("{path}: {e:#}"));
         let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
         if !response.status().is_success() || !kind.starts_with("text/event-stream") {
             let status = response.status();

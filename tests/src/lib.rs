@@ -11,6 +11,7 @@ pub mod http;
 pub mod keys;
 pub mod meddler;
 pub mod model;
+pub mod noise;
 pub mod options;
 pub mod packages;
 pub mod paths;

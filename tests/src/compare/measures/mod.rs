@@ -3,6 +3,7 @@
 mod burst;
 mod cold;
 mod follow_up;
+mod neighbour;
 mod readers;
 mod resident;
 mod system_calls;
@@ -26,6 +27,7 @@ pub const MEASURES: &[Measure] = &[
     system_calls::MEASURE,
     resident::MEASURE,
     readers::MEASURE,
+    neighbour::MEASURE,
 ];
 
 /// Figures that are taken together, in turn with what they are compared with.
