@@ -1,5 +1,5 @@
 # The two commands are `make up` and `make test`; the others are their parts.
-.PHONY: up test binaries release images lint
+.PHONY: up test binaries release images lint loadtest
 
 up: ## sets up what is missing, builds, starts everything
 	@exec .ci/up
@@ -19,3 +19,6 @@ images: ## the agent image and those of the tests, without a registry
 
 lint: ## format, clippy, shell scripts, licenses
 	@.ci/lint
+
+loadtest: ## k6 against the deployment at $URL with $TOKEN, else against some of its own; writes a report
+	@exec .ci/loadtest

@@ -42,6 +42,18 @@ need_to_make_images() {
   need docker:docker-cli
 }
 
+need_agent_image() {
+  if [ "$(id -u)" = 0 ]; then
+    need_to_make_images
+    worker/image/build
+  else
+    local arguments
+    mapfile -t arguments < <(sed -n 's/^[A-Z]/--build-arg\n&/p' worker/image/versions)
+    docker build -q "${arguments[@]}" -t rekindle/agent:latest worker/image \
+      || die "The agent image cannot be built from a registry here. Without one:  sudo worker/image/build"
+  fi
+}
+
 # cargo-fuzz, in a folder of the build's own.
 need_cargo_fuzz() {
   local tools="$root/target/tools"

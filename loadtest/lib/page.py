@@ -21,7 +21,7 @@ th { font-weight: 600; color: var(--soft); font-size: 13px; } tr:last-child td {
 .scroll { overflow-x: auto; } .dense { font-size: 14px; } .dense th, .dense td { padding: 6px 7px; white-space: nowrap; } .wide { width: 60%; } code { font: 13px/1.4 ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 .card, figure { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 16px 18px; margin: 0 0 16px; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(480px, 100%), 1fr)); gap: 16px; } .two > * { margin: 0; min-width: 0; }
-.top { align-items: start; } .two + .two, .two + .card { margin-top: 16px; }
+.two + .card { margin-top: 16px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 12px 0 16px; }
 .tile { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 10px 14px; }
 .tile b { display: block; font-size: 22px; line-height: 1.3; font-variant-numeric: tabular-nums; } .tile span { color: var(--soft); font-size: 13px; }
@@ -69,7 +69,7 @@ def rate(run):
 def tiles(run):
     shown = [(f'{run["accepted"]:,}', "turns accepted"), (plots.number(rate(run)), "turns a second"),
              (f'{sum(run["refused"].values()):,}', "refused by limits"), (f'{sum(run["errors"].values()):,}', "errors"),
-             (f'{run["dropped_iterations"]:,}', "dropped iterations"),
+             (f'{run["dropped_iterations"]:,}', "calls dropped"),
              (f'{run["read_back"]["turns"]:,}', "turns read back"), (f'{run["read_back"]["fault_count"]:,}', "read-back faults")]
     return '<div class="tiles">' + "".join(f"<div class=tile><b>{value}</b><span>{name}</span></div>" for value, name in shown) + "</div>"
 
@@ -93,7 +93,7 @@ def read_back(run):
     if not about["fault_count"] and not about["missing"] and about["turns"]:
         text = f'<p class="good-text">{told} Each is there, ended exactly once, and as its caller was told.</p>'
     else:
-        text = f'<p class="bad-text">{told} {about["fault_count"]:,} faults, {about["missing"]:,} never read.</p>'
+        text = f'<p class="bad-text">{told} Faults: {about["fault_count"]:,}; never read: {about["missing"]:,}.</p>'
     if about["without_events"]:
         text += f'<p class="soft">Of {about["without_events"]:,} the deployment keeps no events any more; their records are right.</p>'
     rows = "".join(f'<tr><td class="bad-text">{html.escape(f["fault"])}</td><td><code>{html.escape(f["turn"])}</code></td>'
@@ -122,7 +122,7 @@ def section(index, run):
     charts = "".join(chart for chart in charts if chart)
     return (f'<section id="run-{index}"><h2>{html.escape(run["name"])} {verdict(run["passed"])}</h2>'
             f'<p class="soft">{run["began"].replace("T", " ").replace("+00:00", " UTC")}, {run["seconds"]:.0f} s</p>{reasons}{tiles(run)}'
-            f'<div class="two">{charts}</div><div class="two top">{read_back(run)}{thresholds(run)}</div>{latency_table(run)}</section>')
+            f'<div class="two">{charts}{read_back(run)}{thresholds(run)}</div>{latency_table(run)}</section>')
 
 
 def page(document):

@@ -1,7 +1,7 @@
 //! A proxy in front of a gateway that does to one call what a faulty balancer might: lose it, or make it twice.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use ulid::Ulid;
 
@@ -49,8 +50,9 @@ struct Shared {
     gateway: Target,
     meddling: Meddling,
     calls: AtomicUsize,
-    before: Mutex<Option<Answer>>,
-    told: Mutex<Option<Answer>>,
+    /// The last answer to a call that went through.
+    before: watch::Sender<Option<Answer>>,
+    told: watch::Sender<Option<Answer>>,
 }
 
 impl Drop for Meddler {
@@ -71,8 +73,8 @@ impl Meddler {
             gateway: Target::Tcp(gateway.into()),
             meddling,
             calls: AtomicUsize::default(),
-            before: Mutex::default(),
-            told: Mutex::default(),
+            before: watch::Sender::default(),
+            told: watch::Sender::default(),
         });
         let routes = Router::new().fallback(pass).with_state(shared.clone());
         let server = tokio::spawn(async move { axum::serve(listener, routes).await.expect("serve the proxy") });
@@ -89,8 +91,7 @@ impl Meddler {
     /// # Panics
     /// When there was no such call, or it was not told of one.
     pub fn told(&self) -> String {
-        let told = self.shared.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let told = told.expect("a call that was meddled with").json();
+        let told = self.shared.told.borrow().as_ref().expect("a call that was meddled with").json();
         told["turn_id"].as_str().unwrap_or_else(|| panic!("no turn in {told}")).to_owned()
     }
 }
@@ -114,9 +115,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let answer = match meddling {
         Meddling::Nothing => to(true).await,
         Meddling::Invent => Ok(invented()),
-        Meddling::Repeat => {
-            Ok(shared.before.lock().unwrap_or_else(PoisonError::into_inner).clone().expect("a call before"))
-        }
+        Meddling::Repeat => Ok(answer_before(&shared).await),
         Meddling::Double => match to(false).await {
             Ok(_) => to(false).await,
             Err(error) => Err(error),
@@ -125,9 +124,15 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let Ok(answer) = answer else { return StatusCode::BAD_GATEWAY.into_response() };
     if is_call {
         let keep = if meddle { &shared.told } else { &shared.before };
-        *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer.clone());
+        keep.send_replace(Some(answer.clone()));
     }
     forward(answer)
+}
+
+async fn answer_before(shared: &Shared) -> Answer {
+    let mut before = shared.before.subscribe();
+    let answer = before.wait_for(Option::is_some).await.expect("the sender is shared");
+    answer.clone().expect("an answer")
 }
 
 fn invented() -> Answer {
