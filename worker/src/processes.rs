@@ -13,8 +13,10 @@ pub struct Stat {
     pub pid: i32,
     /// Its parent.
     pub ppid: i32,
-    /// `R S D T t Z X I`.
+    /// `R S D T t Z X I`, of its first thread.
     pub state: char,
+    /// How many threads it has; the first one counts until the whole process was reaped.
+    pub threads: u32,
     /// Clock ticks from boot to its start; with the id it names a process for ever.
     pub starttime: u64,
 }
@@ -30,13 +32,14 @@ impl Stat {
         let mut fields = line[line.rfind(')')? + 1..].split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
         let ppid = fields.next()?.parse().ok()?;
-        let starttime = fields.nth(17)?.parse().ok()?;
-        Some(Self { pid, ppid, state, starttime })
+        let threads = fields.nth(15)?.parse().ok()?;
+        let starttime = fields.nth(1)?.parse().ok()?;
+        Some(Self { pid, ppid, state, threads, starttime })
     }
 
-    /// Whether it cannot run any more: it only waits to be reaped.
+    /// Whether it cannot run any more: it only waits to be reaped. One whose first thread alone has ended looks dead and is not.
     pub fn is_dead(&self) -> bool {
-        matches!(self.state, 'Z' | 'X')
+        matches!(self.state, 'Z' | 'X') && self.threads < 2
     }
 
     /// Whether it does not run until it is continued.
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn names_with_parentheses_and_spaces_are_read() {
         let line = "7 (a) S 1 (b) Z 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1000 10\n";
-        assert_eq!(Stat::parse(7, line), Some(Stat { pid: 7, ppid: 3, state: 'Z', starttime: 4711 }));
+        assert_eq!(Stat::parse(7, line), Some(Stat { pid: 7, ppid: 3, state: 'Z', threads: 1, starttime: 4711 }));
         assert_eq!(Stat::parse(7, "7 (a) S"), None);
     }
 

@@ -10,27 +10,33 @@ use tokio::time::Instant;
 
 use crate::processes::{self, Stat};
 
-/// How long processes may take to stop and then to go. One that waits for a disk does neither while it waits.
+/// How long processes may take to stop. One that waits for its child by vfork(2) does not stop before that child ends.
+const STOPPING: Duration = Duration::from_millis(200);
+/// How long they may take to be gone once they are killed. One that waits for a disk is not while it waits.
 const BOUND: Duration = Duration::from_secs(20);
 
-/// Processes that could be neither stopped nor killed: the workspaces may still change under us, so the worker has to go.
+/// Processes that could not be killed: the workspaces may still change under us, so the worker has to go.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} processes of the sandbox could not be stopped within {BOUND:?}")]
+#[error("{0} processes of the sandbox could not be ended within {BOUND:?}")]
 pub struct Restless(usize);
 
-/// Stops every other process, waits until all are stopped, kills them, and waits until they are gone. Stopping comes first
-/// so that nothing is forked while others are being killed; as PID 1, one call reaches all of them at once.
+/// Kills every other process, again and again, until all are gone. As PID 1 one call reaches all of them, those that are being
+/// born included: the kernel lets no fork come between. Elsewhere they are killed one by one, so they are stopped before, as
+/// far as they let themselves be stopped, and have no children meanwhile.
 ///
 /// # Errors
 /// [`Restless`] when some are left after a bound; they have been sent `SIGKILL`.
 pub async fn end_everything_else() -> Result<(), Restless> {
-    let deadline = Instant::now() + BOUND;
-    settle(deadline, Signal::STOP, |stat| stat.is_stopped()).await?;
-    settle(deadline, Signal::KILL, |_| false).await
+    if !getpid().is_init() {
+        // Whether all are stopped or not, what counts is that they go.
+        let _ = settle(STOPPING, Signal::STOP, Stat::is_stopped).await;
+    }
+    settle(BOUND, Signal::KILL, |_| false).await
 }
 
 /// Sends a signal to every process that is not settled yet, until all are.
-async fn settle(deadline: Instant, signal: Signal, settled: impl Fn(&Stat) -> bool) -> Result<(), Restless> {
+async fn settle(bound: Duration, signal: Signal, settled: impl Fn(&Stat) -> bool) -> Result<(), Restless> {
+    let deadline = Instant::now() + bound;
     let mut pause = Duration::from_micros(200);
     loop {
         let restless: Vec<_> = others().into_iter().filter(|stat| !settled(stat)).collect();

@@ -95,6 +95,30 @@ async fn cancel_and_timeout_end_the_turn_and_not_the_worker() {
     assert_eq!(worker.turn(turn(3, "echo ok")).await.last().unwrap()["reply"], "ok\n");
 }
 
+/// Who waits in vfork(2) for its child is not stopped by any signal meanwhile; the child goes on in its parent's memory.
+#[tokio::test]
+async fn a_process_inside_vfork_costs_no_turn_and_can_be_cancelled() {
+    let unit = Unit::new();
+    let mut worker = exec(&unit, 1);
+    let program = "import ctypes, signal
+for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+if ctypes.CDLL(None).syscall(58) == 0:
+    while True: open('late', 'a').write('x')";
+    std::fs::write(unit.path("home/vfork.py"), program).unwrap();
+    let script = "setsid python3 $HOME/vfork.py >/dev/null 2>&1 </dev/null & \n until [ -s late ]; do :; done; echo hi >a";
+    let events = worker.turn(turn(1, script)).await;
+    assert_eq!(types(&events), ["turn-accepted", "commit", "done"]);
+    assert_eq!(events[2]["ok"], true, "{events:?}");
+    assert_eq!(unit.git(&["status", "--porcelain"]), "", "nothing writes any more");
+
+    worker.entry(turn(2, "rm late; echo here; exec python3 $HOME/vfork.py")).await;
+    while worker.event().await["type"] != "message-delta" {}
+    until(|| unit.path("workspace/late").exists().then_some(())).await;
+    worker.entry(json!({"type": "cancel", "turn_id": turn_id(2)})).await;
+    assert_eq!(worker.until_done().await.last().unwrap()["reason"], "cancelled");
+    assert_eq!(worker.turn(turn(3, "echo ok")).await.last().unwrap()["reply"], "ok\n");
+}
+
 /// A runner that wants to stay: it hears INT and TERM and goes on, with a child of its own and a model that thinks.
 #[tokio::test]
 async fn a_cancel_asks_then_kills_and_hangs_up_on_the_model() {

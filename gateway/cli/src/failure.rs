@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::render::printable;
+
 /// Why a command did not do what it was asked. The text says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -49,7 +51,7 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
         Err(failure) => {
             let text = failure.to_string();
             if !text.is_empty() {
-                let _ = writeln!(std::io::stderr(), "rekindle: {text}");
+                let _ = writeln!(std::io::stderr(), "rekindle: {}", printable(&text));
             }
             ExitCode::from(failure.status())
         }

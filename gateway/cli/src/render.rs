@@ -14,8 +14,8 @@ pub enum Style {
     Unit,
     /// Every event as one line of JSON.
     Json,
-    /// The reply when it is there, nothing else.
-    Reply,
+    /// The reply when it is there, nothing else: as it is for a program, harmless for a terminal.
+    Reply { on_terminal: bool },
     /// Nothing.
     Silent,
 }
@@ -42,7 +42,7 @@ impl<W: Write> Renderer<W> {
         match self.style {
             Style::Json | Style::Unit => true,
             Style::Silent => false,
-            Style::Reply => matches!(event.body, EventBody::Done { .. }),
+            Style::Reply { .. } => matches!(event.body, EventBody::Done { .. }),
             Style::Turn => !matches!(
                 event.body,
                 EventBody::WorkerReady { .. }
@@ -62,13 +62,17 @@ impl<W: Write> Renderer<W> {
     pub fn event(&mut self, event: &UnitEvent, json: &str) -> io::Result<()> {
         match (self.style, &event.body) {
             (Style::Json, _) => self.json(json)?,
-            (Style::Reply, EventBody::Done { reply, .. }) => {
+            (Style::Reply { on_terminal: true }, EventBody::Done { reply, .. }) => {
+                self.text(reply)?;
+                self.end_line()?;
+            }
+            (Style::Reply { .. }, EventBody::Done { reply, .. }) => {
                 self.out.write_all(reply.as_bytes())?;
                 if !reply.is_empty() && !reply.ends_with('\n') {
                     self.out.write_all(b"\n")?;
                 }
             }
-            (Style::Reply | Style::Silent, _) => {}
+            (Style::Reply { .. } | Style::Silent, _) => {}
             (Style::Turn | Style::Unit, _) if self.shows(event) => self.readable(event)?,
             (Style::Turn | Style::Unit, _) => {}
         }
@@ -77,13 +81,14 @@ impl<W: Write> Renderer<W> {
 
     /// An event's own line feeds would break the one-line promise; JSON needs none.
     fn json(&mut self, json: &str) -> io::Result<()> {
-        match json.contains(['\n', '\r']) {
-            false => writeln!(self.out, "{json}"),
+        let line = match json.contains(['\n', '\r']) {
+            false => json_line(json),
             true => match serde_json::from_str::<Value>(json) {
-                Ok(value) => writeln!(self.out, "{value}"),
-                Err(_) => writeln!(self.out, "{}", Value::from(json)),
+                Ok(value) => json_line(&value),
+                Err(_) => json_line(&Value::from(json)),
             },
-        }
+        };
+        writeln!(self.out, "{line}")
     }
 
     fn readable(&mut self, event: &UnitEvent) -> io::Result<()> {
@@ -180,9 +185,35 @@ impl<W: Write> Renderer<W> {
     }
 }
 
-/// Without control characters: what an agent prints must not drive the reader's terminal.
+/// Without what drives the reader's terminal or makes it show other text than there is.
 pub fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    text.chars().filter(|c| matches!(c, '\n' | '\t') || !misleads(*c)).collect()
+}
+
+/// A JSON text as it is printed, with what would mislead a terminal in the escaped form that means the same (RFC 8259 §7).
+pub fn json_line(json: &(impl std::fmt::Display + ?Sized)) -> String {
+    let mut line = String::new();
+    for c in json.to_string().chars() {
+        if misleads(c) {
+            let mut units = [0; 2];
+            line.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Control characters of either set (C0, DEL, C1), and those of Unicode that are not seen themselves and change what is: marks,
+/// overrides and isolates of the direction of writing, separators of lines, tags, fillers and joints of words (UAX #9, UTR #36). The
+/// two joiners within words stay, since there are languages that cannot be written without them.
+fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The first line, and at most `most` characters of it.
@@ -218,6 +249,9 @@ fn gist(args: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::Strategy as _;
+    use serde_json::json;
+
     use super::*;
 
     const TURN: &[&str] = &[
@@ -261,9 +295,9 @@ mod tests {
 
     #[test]
     fn piped_is_the_reply_alone() {
-        assert_eq!(render(Style::Reply, TURN), "I write.\n");
+        assert_eq!(render(Style::Reply { on_terminal: false }, TURN), "I write.\n");
         let bare = r#"{"type":"done","ok":false,"reply":""}"#;
-        assert_eq!(render(Style::Reply, &[bare]), "");
+        assert_eq!(render(Style::Reply { on_terminal: true }, &[bare]), "");
     }
 
     #[test]
@@ -281,5 +315,55 @@ mod tests {
         assert_eq!(render(Style::Turn, &[done]), "hello\n");
         let failed = r#"{"type":"turn-failed","reason":"oom","attempts":2,"final":true}"#;
         assert_eq!(render(Style::Turn, &[failed]), "failed (oom, attempt 2)\n");
+    }
+
+    /// Every character that Unicode says orders text (Bidi_Control), the control characters, and others that are not seen.
+    const MISLEADING: &str = "\u{0}\u{7}\u{8}\r\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{9d}\u{ad}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\
+        \u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}\u{fff9}\u{e0001}\u{e0041}\u{e0100}";
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_misleads_reaches_a_terminal(parts in proptest::collection::vec(
+            proptest::prop_oneof![
+                proptest::sample::select(MISLEADING.chars().collect::<Vec<_>>()).prop_map(String::from),
+                ".{0,8}",
+            ], 0..12))
+        {
+            let said = parts.concat();
+            let event = |mut body: Value| {
+                body["generation"] = 5.into();
+                body.to_string()
+            };
+            let events = [
+                event(json!({"type": "turn-accepted", "turn_id": "01JD0000000000000000000000", "prompt": said, "attempt": 1, "start": "cold"})),
+                event(json!({"type": "message-delta", "turn_id": "01JD0000000000000000000000", "text": said})),
+                event(json!({"type": "thinking-delta", "turn_id": "01JD0000000000000000000000", "text": said})),
+                event(json!({"type": "tool-call", "tool": said, "args": {"command": said}, "callId": said})),
+                event(json!({"type": "tool-result", "callId": said, "ok": false, "summary": said})),
+                event(json!({"type": "policy-reverted", "paths": [said], "reasons": [said]})),
+                event(json!({"type": "commit", "workspace": "notes", "sha": said, "files": 1, "insertions": 1, "deletions": 1})),
+                event(json!({"type": "egress-denied", "host": said, "setting": said})),
+                event(json!({"type": "done", "ok": false, "reply": said, "detail": said})),
+                event(json!({"type": "turn-failed", "reason": "error", "attempts": 1, "final": true, "detail": said})),
+                event(json!({"type": "something-new", "x": said})),
+            ];
+            let events: Vec<_> = events.iter().map(String::as_str).collect();
+            for style in [Style::Turn, Style::Unit, Style::Json, Style::Reply { on_terminal: true }] {
+                let shown = render(style, &events);
+                proptest::prop_assert!(!shown.chars().any(|c| MISLEADING.contains(c)), "{style:?}: {shown:?}");
+            }
+            // What a program reads means what it did.
+            let lines = render(Style::Json, &events);
+            for (line, event) in lines.lines().zip(&events) {
+                proptest::prop_assert_eq!(serde_json::from_str::<Value>(line).unwrap(), serde_json::from_str::<Value>(event).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn text_of_any_language_is_shown_as_it_is() {
+        let text = "Grüße, שלום, مرحبا, می\u{200c}خواهم, 👩\u{200d}👩\u{200d}👧, 漢字\n\tx";
+        assert_eq!(printable(text), text);
+        assert_eq!(json_line("\"a\u{202e}b\u{e0041}\""), r#""a\u202eb\udb40\udc41""#);
     }
 }

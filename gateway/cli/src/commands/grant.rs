@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Call, segment};
 use crate::failure::Failure;
-use crate::render::printable;
+use crate::render::{json_line, printable};
 use crate::table::table;
 use crate::target::Target;
 
@@ -96,7 +96,7 @@ async fn ls(args: Ls, api: &Api) -> Result<(), Failure> {
         return Err(Failure::Unreachable("the answer has no grants: this is another version of the gateway".into()));
     };
     if args.json {
-        grants.iter().for_each(|grant| println!("{grant}"));
+        grants.iter().for_each(|grant| println!("{}", json_line(grant)));
         return Ok(());
     }
     let text = |grant: &Value, field: &str| printable(grant[field].as_str().unwrap_or("-"));

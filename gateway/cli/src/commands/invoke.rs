@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::api::{Api, Call};
 use crate::failure::Failure;
 use crate::follow::Follow;
-use crate::render::{Renderer, Style};
+use crate::render::{Renderer, Style, json_line};
 use crate::spinner::{Spinner, waiting_for};
 use crate::target::Target;
 
@@ -101,7 +101,7 @@ pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
         && let (Some(id), Ok(End::Complete | End::Failed(_))) = (&id, &end)
     {
         let record: Value = api.json(&Call::get(format!("/v1/turns/{id}"))).await?;
-        println!("{record}");
+        println!("{}", json_line(&record));
     }
     let look = format!("`rekindle events {unit} -f` shows what it does, `rekindle turns {unit}` what came of it");
     match end? {
@@ -125,7 +125,7 @@ async fn respond_async(api: &Api, call: Call, json: bool) -> Result<(), Failure>
     let answer: Value = api.json(&call.header("prefer", "respond-async")).await?;
     match answer.get("turn_id").and_then(Value::as_str) {
         Some(id) if !json => println!("{id}"),
-        _ => println!("{answer}"),
+        _ => println!("{}", json_line(&answer)),
     }
     Ok(())
 }
@@ -134,7 +134,7 @@ fn style(args: &Args, terminal: bool) -> Style {
     match (args.json, args.no_stream, terminal) {
         (true, false, _) => Style::Json,
         (true, true, _) => Style::Silent,
-        (false, true, _) | (false, false, false) => Style::Reply,
+        (false, true, _) | (false, false, false) => Style::Reply { on_terminal: terminal },
         (false, false, true) => Style::Turn,
     }
 }
@@ -288,8 +288,8 @@ mod tests {
     #[test]
     fn pipes_get_data_only() {
         assert_eq!(style(&args(&[]), true), Style::Turn);
-        assert_eq!(style(&args(&[]), false), Style::Reply);
-        assert_eq!(style(&args(&["--no-stream"]), true), Style::Reply);
+        assert_eq!(style(&args(&[]), false), Style::Reply { on_terminal: false });
+        assert_eq!(style(&args(&["--no-stream"]), true), Style::Reply { on_terminal: true });
         assert_eq!(style(&args(&["--json"]), true), Style::Json);
         assert_eq!(style(&args(&["--json", "--no-stream"]), false), Style::Silent);
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api::{Api, Call, segment};
 use crate::commands::token::ttl;
 use crate::failure::Failure;
-use crate::render::printable;
+use crate::render::{json_line, printable};
 use crate::table::table;
 use crate::target::Target;
 
@@ -85,7 +85,7 @@ async fn ls(args: Ls, api: &Api) -> Result<(), Failure> {
         return Err(Failure::Unreachable("the answer has no keys: this is another version of the gateway".into()));
     };
     if args.json {
-        keys.iter().for_each(|key| println!("{key}"));
+        keys.iter().for_each(|key| println!("{}", json_line(key)));
         return Ok(());
     }
     let rows: Vec<_> = keys.iter().map(row).collect();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api::{Api, Call};
 use crate::failure::Failure;
-use crate::render::{duration, printable};
+use crate::render::{duration, json_line, printable};
 use crate::table::table;
 use crate::target::Target;
 
@@ -62,7 +62,7 @@ pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
     let api = Api::new(target.reach()?)?;
     let units = all(&api).await?;
     if args.json {
-        units.iter().for_each(|unit| println!("{unit}"));
+        units.iter().for_each(|unit| println!("{}", json_line(unit)));
         return Ok(());
     }
     let now = Timestamp::now();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::{Api, Call};
 use crate::failure::Failure;
-use crate::render::{first_line, printable};
+use crate::render::{first_line, json_line, printable};
 use crate::target::Target;
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
     };
     for turn in turns.iter().rev() {
         match args.json {
-            true => println!("{turn}"),
+            true => println!("{}", json_line(turn)),
             false => print!("{}", printable(&readable(turn))),
         }
     }

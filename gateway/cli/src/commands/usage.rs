@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api::{Api, Call};
 use crate::failure::Failure;
-use crate::render::printable;
+use crate::render::{json_line, printable};
 use crate::table::table;
 use crate::target::Target;
 
@@ -50,7 +50,7 @@ pub async fn run(args: Args, target: &Target) -> Result<(), Failure> {
     let api = Api::new(target.reach()?)?;
     let rows = all(&api, &args).await?;
     if args.json {
-        rows.iter().for_each(|row| println!("{row}"));
+        rows.iter().for_each(|row| println!("{}", json_line(row)));
         return Ok(());
     }
     let mut cells = Vec::new();

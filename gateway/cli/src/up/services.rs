@@ -18,6 +18,7 @@ use super::reserve::Reserve;
 use crate::deployment::Deployment;
 use crate::failure::Failure;
 use crate::local_http;
+use crate::render::printable;
 
 /// A service that dies this often before all is ready is not going to come up.
 const MOST_DEATHS: u32 = 4;
@@ -181,7 +182,7 @@ impl Services {
 
 /// Says it on stderr. That the terminal may be gone must not end the supervisor in the middle.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(text));
 }
 
 /// Says that a child died and that it comes back.
