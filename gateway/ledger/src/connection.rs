@@ -76,8 +76,14 @@ impl Ledger {
         for script in script::ALL {
             load.cmd("SCRIPT").arg("LOAD").arg(script.source()).ignore();
         }
-        ledger.pipeline(&load).await?;
-        Ok(ledger)
+        match ledger.pipeline(&load).await {
+            Ok(_) => Ok(ledger),
+            Err(LedgerError::Refused(source)) => Err(LedgerError::Misconfigured {
+                why: "Redis does not take scripts with flags; it must be Redis 7.0 or newer, or Valkey".into(),
+                source: Some(source),
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether Redis answers.
@@ -105,6 +111,14 @@ impl Ledger {
 
     pub(crate) async fn run(&self, script: &Script, args: &[&[u8]]) -> Result<Value> {
         run_on(&self.0.scripts, &self.0.header, script, args).await
+    }
+
+    /// A script of a running turn, or the form of it that adds as little as it can while Redis is full.
+    pub(crate) async fn run_or_lean(&self, script: &Script, lean: &Script, args: &[&[u8]]) -> Result<Value> {
+        match self.run(script, args).await {
+            Err(LedgerError::Full(_)) => self.run(lean, args).await,
+            other => other,
+        }
     }
 
     /// A script whose effect must be on `wait_replicas` replicas before the answer counts; still one round trip.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contract::{DispatchClaims, TurnId};
 use http::{HeaderMap, StatusCode};
-use ledger::{Admission, Bound, Ledger, LedgerError, Tokens, UsePart, Used};
+use ledger::{Admission, Bound, Ledger, Tokens, UsePart, Used};
 use settings::{Budget, Budgets, Settings};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
@@ -219,7 +219,7 @@ impl Meter {
             let told = self.ledger.add_use(&claims.sub, &claims.unit, self.keep_days, part).await;
             match (told, waits.next()) {
                 (Ok(()), _) => return,
-                (Err(LedgerError::Unavailable { .. }), Some(wait)) => sleep(*wait).await,
+                (Err(error), Some(wait)) if error.retry_after().is_some() => sleep(*wait).await,
                 (Err(error), _) => {
                     tracing::error!(%error, ?part, uid = %claims.unit, "what a model request used is not counted");
                     return;
