@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ledger::{Ledger, LedgerError, StartJob};
+use ledger::{Ledger, StartJob};
 use settings::{Settings, read_secret};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -192,7 +192,7 @@ async fn connect(settings: &Settings) -> anyhow::Result<Ledger> {
                 tracing::info!(url, "Redis answers");
                 return Ok(ledger);
             }
-            Err(error @ LedgerError::Unavailable { .. }) => {
+            Err(error) if error.retry_after().is_some() => {
                 if wait == RETRY {
                     tracing::warn!(url, error = chain(&error), "Redis does not answer yet; trying on");
                 }
@@ -229,6 +229,11 @@ fn config(settings: &Settings) -> anyhow::Result<ledger::Config> {
         live_per_owner: limits.live_per_owner,
         live_total: limits.live_total,
         pending_starts: limits.pending_starts,
+        detail_ttl: Duration::from_secs(limits.detail_ttl_sec),
+        stored_bytes_per_owner: limits.stored_mb_per_owner.saturating_mul(1 << 20),
+        units_per_owner: limits.units_per_owner,
+        workspaces_per_owner: limits.workspaces_per_owner,
+        open_turns: limits.open_turns,
     })
 }
 

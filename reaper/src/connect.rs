@@ -15,14 +15,29 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the settings cannot work, whatever Redis does.
 pub async fn ledger(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Option<Ledger>> {
-    let mut config = Config::new(settings.redis.url.clone(), ulid::Ulid::new().to_string());
-    if let Some(path) = &settings.redis.password_file {
-        config.password = Some(read_secret(path).context("read redis.password_file")?);
-    }
-    config.turn_ttl = Duration::from_secs(settings.limits.turn_ttl_sec);
-    config.out_entries = settings.limits.out_entries;
-    config.out_bytes = settings.limits.out_bytes;
-    config.queued_turns_per_unit = settings.limits.queued_turns_per_unit;
+    let (redis, limits) = (&settings.redis, &settings.limits);
+    let password = redis.password_file.as_deref().map(read_secret).transpose();
+    // All of it: its scripts hold the same bounds as the gateways'.
+    let config = Config {
+        url: redis.url.clone(),
+        password: password.context("read redis.password_file")?,
+        wait_replicas: 0,
+        gateway: ulid::Ulid::new().to_string(),
+        out_entries: limits.out_entries,
+        out_bytes: limits.out_bytes,
+        turn_ttl: Duration::from_secs(limits.turn_ttl_sec),
+        queued_turns_per_unit: limits.queued_turns_per_unit,
+        queued_turns_per_owner: limits.queued_turns_per_owner,
+        turn_margin: Duration::from_secs(limits.turn_margin_sec),
+        live_per_owner: limits.live_per_owner,
+        live_total: limits.live_total,
+        pending_starts: limits.pending_starts,
+        detail_ttl: Duration::from_secs(limits.detail_ttl_sec),
+        stored_bytes_per_owner: limits.stored_mb_per_owner.saturating_mul(1 << 20),
+        units_per_owner: limits.units_per_owner,
+        workspaces_per_owner: limits.workspaces_per_owner,
+        open_turns: limits.open_turns,
+    };
     let mut said = false;
     loop {
         let error = tokio::select! {

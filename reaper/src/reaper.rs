@@ -19,7 +19,9 @@ use crate::tasks::drain::Drains;
 use crate::tasks::erasures::Erasures;
 use crate::tasks::leftovers::Leftovers;
 use crate::tasks::orphans::Orphans;
-use crate::tasks::{cancel, erasures, idle, leases, leftovers, lifetime, orphans, places, start_timeout, turn_timeout};
+use crate::tasks::{
+    age, cancel, erasures, idle, leases, leftovers, lifetime, orphans, places, start_timeout, turn_timeout,
+};
 
 /// Most deadlines of one look; what is left is looked at in the next, which follows at once.
 const MOST_DEADLINES: usize = 500;
@@ -170,6 +172,19 @@ impl Reaper {
         })
     }
 
+    /// Removes what is over its time. `true` when there may be more.
+    async fn age(&self) -> bool {
+        let began = Instant::now();
+        let (result, more) = match age::activate(&self.ledger).await {
+            Ok(looks) => {
+                (Ok(Counts { seen: looks as u64, done: looks as u64, ..Counts::default() }), looks == age::MOST)
+            }
+            Err(error) => (Err(chain(&error)), false),
+        };
+        self.board.activated(age::NAME, began.elapsed(), result);
+        more
+    }
+
     /// One look at everything. A listing that failed does nothing. `true` when there is more to look at now.
     async fn activate(&mut self) -> bool {
         let due = match self.ledger.due(MOST_DEADLINES).await {
@@ -219,6 +234,6 @@ impl Reaper {
             self.board.activated(name, began.elapsed(), Ok(counts));
         }
         self.drains.activate().await;
-        due.len() == MOST_DEADLINES && progress > 0
+        self.age().await || due.len() == MOST_DEADLINES && progress > 0
     }
 }

@@ -31,10 +31,21 @@ pub struct Config {
     pub live_total: u64,
     /// Most starts that are worked on at once.
     pub pending_starts: u64,
+    /// How long the prompt and the events of a settled turn are kept.
+    pub detail_ttl: Duration,
+    /// Most bytes that one owner may have stored.
+    pub stored_bytes_per_owner: u64,
+    /// Most units of one owner.
+    pub units_per_owner: u64,
+    /// Most workspaces that one owner may have named.
+    pub workspaces_per_owner: u64,
+    /// Most turns of all owners that are not settled.
+    pub open_turns: u64,
 }
 
 impl Config {
-    /// Wide bounds (10,000 entries, 16 MiB, 7 days, 1,000 turns or workloads) for this address and process.
+    /// Wide bounds (10,000 entries, 16 MiB, a day and 7 days, 1,000 turns or workloads, 1 TiB, a million units, workspaces and
+    /// open turns) for this address and process.
     pub fn new(url: impl Into<String>, gateway: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -50,6 +61,11 @@ impl Config {
             live_per_owner: 1_000,
             live_total: 1_000,
             pending_starts: 1_000,
+            detail_ttl: Duration::from_secs(24 * 3600),
+            stored_bytes_per_owner: 1 << 40,
+            units_per_owner: 1_000_000,
+            workspaces_per_owner: 1_000_000,
+            open_turns: 1_000_000,
         }
     }
 }

@@ -8,7 +8,7 @@ pub type Result<T> = std::result::Result<T, LedgerError>;
 /// Why the ledger could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Redis is gone, loading, out of memory or a replica. What was asked for has been done completely or not at all; ask
+    /// Redis is gone, loading, or a replica. What was asked for has been done completely or not at all; ask
     /// again: every transition may be repeated.
     #[error("the ledger does not answer: {why}")]
     Unavailable {
@@ -18,6 +18,9 @@ pub enum LedgerError {
         #[source]
         source: Option<redis::RedisError>,
     },
+    /// Redis has reached its `maxmemory`: what would begin something is refused, what was accepted goes on. Nothing was changed.
+    #[error("the ledger is full: Redis has reached its maxmemory")]
+    Full(#[source] redis::RedisError),
     /// What lies under a key is not what this build writes there. Nothing was changed.
     #[error("{key} is corrupt: {why}")]
     Corrupt {
@@ -43,7 +46,11 @@ pub enum LedgerError {
 impl LedgerError {
     /// After how long it is worth another try; `None` when it is not.
     pub fn retry_after(&self) -> Option<Duration> {
-        matches!(self, Self::Unavailable { .. }).then_some(Duration::from_secs(1))
+        match self {
+            Self::Unavailable { .. } => Some(Duration::from_secs(1)),
+            Self::Full(_) => Some(Duration::from_secs(5)),
+            _ => None,
+        }
     }
 
     pub(crate) fn corrupt(key: impl Into<String>, why: impl ToString) -> Self {
@@ -59,10 +66,8 @@ impl From<redis::RedisError> for LedgerError {
     fn from(error: redis::RedisError) -> Self {
         use redis::{ErrorKind, ServerErrorKind};
         let code = error.code().unwrap_or_default();
-        let passing = matches!(
-            code,
-            "LOADING" | "OOM" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "MISCONF" | "BUSY" | "NOREPLICAS"
-        ) || error.to_string().contains("OOM command not allowed");
+        let passing =
+            matches!(code, "LOADING" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "MISCONF" | "BUSY" | "NOREPLICAS");
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Misconfigured {
                 why: "Redis refused the password (redis.password_file)".into(),
@@ -74,6 +79,7 @@ impl From<redis::RedisError> for LedgerError {
             ErrorKind::Io | ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::TryAgain) => {
                 Self::Unavailable { why: "the connection to Redis failed".into(), source: Some(error) }
             }
+            _ if code == "OOM" || error.to_string().contains("OOM command not allowed") => Self::Full(error),
             _ if passing => Self::Unavailable { why: format!("Redis answers {code}"), source: Some(error) },
             _ => Self::Refused(error),
         }

@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{BOUND, send};
+use crate::connection::{BOUND, send_pipeline};
 use crate::error::{LedgerError, Result};
+use crate::keys;
 use crate::mail::Mail;
 use crate::reader::{Command, Reader};
 use crate::script::Header;
 use crate::stream_id::StreamId;
-use crate::subscription::{Subscription, channel, entries};
+use crate::subscription::{Subscription, channel, entries, trimmed_to};
 
 /// Mails that wait for the gateway before the mailbox is left unread.
 const MAILS: usize = 1024;
@@ -26,6 +27,7 @@ pub struct Fanout(Arc<Shared>);
 
 struct Shared {
     scripts: ConnectionManager,
+    header: Header,
     commands: mpsc::Sender<Command>,
     /// Taken by `run`.
     reader: Mutex<Option<Reader>>,
@@ -37,8 +39,14 @@ impl Fanout {
     pub(crate) fn new(client: Client, scripts: ConnectionManager, gateway: String, header: Header) -> Self {
         let (commands, received) = mpsc::channel(256);
         let (mails, mail) = mpsc::channel(MAILS);
-        let reader = Reader::new(client, scripts.clone(), gateway, header, received, mails);
-        Self(Arc::new(Shared { scripts, commands, reader: Mutex::new(Some(reader)), mail: Mutex::new(Some(mail)) }))
+        let reader = Reader::new(client, scripts.clone(), gateway, header.clone(), received, mails);
+        Self(Arc::new(Shared {
+            scripts,
+            header,
+            commands,
+            reader: Mutex::new(Some(reader)),
+            mail: Mutex::new(Some(mail)),
+        }))
     }
 
     /// Reads until cancelled; reconnects by itself. Call it once, in a task of its own: a second call returns at once.
@@ -69,19 +77,22 @@ impl Fanout {
             .flatten()
             .ok_or_else(|| LedgerError::Unavailable { why: "the fan-out does not run".into(), source: None })?;
         let from = from.min(end.max(live));
-        Ok(waiting.subscription(self.0.scripts.clone(), uid.clone(), from, live))
+        Ok(waiting.subscription(self.0.scripts.clone(), self.0.header.clone(), uid.clone(), from, live))
     }
 
-    /// Id of the unit's last event; [`StreamId::ZERO`] where there is none.
+    /// Id of the unit's last event, kept or not; [`StreamId::ZERO`] where there was none.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`].
     pub async fn end(&self, uid: &UnitId) -> Result<StreamId> {
         let out = uid.out_stream();
-        let mut newest = redis::cmd("XREVRANGE");
-        newest.arg(&out).arg("+").arg("-").arg("COUNT").arg(1);
-        let newest = entries(&out, send(&self.0.scripts, &newest).await?)?;
-        Ok(newest.first().map_or(StreamId::ZERO, |(id, _)| *id))
+        let mut ask = redis::pipe();
+        ask.cmd("XREVRANGE").arg(&out).arg("+").arg("-").arg("COUNT").arg(1);
+        ask.cmd("HGET").arg(keys::unit(uid)).arg("trimmed_to");
+        let mut replies = send_pipeline(&self.0.scripts, &ask).await?.into_iter();
+        let newest = entries(&out, replies.next().unwrap_or_default())?;
+        let trimmed = trimmed_to(&out, replies.next().unwrap_or_default())?;
+        Ok(newest.first().map_or(trimmed, |(id, _)| *id))
     }
 
     /// This process' mail. Once: a second call gets a receiver that is closed.

@@ -29,6 +29,8 @@ pub enum Granting {
     NoGrant,
     /// It is granted to as many owners as it may be. Nothing was changed.
     Full,
+    /// Its owner has as many bytes stored as it may. Nothing was changed.
+    Stored,
 }
 
 /// What an owner may do with a workspace.
@@ -85,15 +87,17 @@ impl Ledger {
         mode: &str,
         most: u32,
     ) -> Result<Granting> {
-        let (to_key, most) = (to.key(), number(most));
-        let args = [workspace.as_str(), owner.as_str(), to.as_str(), &to_key, mode, &most].map(str::as_bytes);
-        let reply = self.run_replicated(&script::GRANT, &args).await?;
+        let (owner_key, to_key, most) = (owner.key(), to.key(), number(most));
+        let args = [workspace.as_str(), owner.as_str(), to.as_str(), &to_key, mode, &most, &owner_key];
+        let script = if mode.is_empty() { &script::REVOKE_GRANT } else { &script::GRANT };
+        let reply = self.run_replicated(script, &args.map(str::as_bytes)).await?;
         let (word, fields) = Fields::reply("grant", reply)?;
         Ok(match word.as_str() {
             "granted" | "revoked" => Granting::Done,
             "unknown" => Granting::NoWorkspace,
             "none" => Granting::NoGrant,
             "full" => Granting::Full,
+            "stored" => Granting::Stored,
             other => return Err(fields.wrong("reply", other)),
         })
     }

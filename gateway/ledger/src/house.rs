@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use contract::{UnitId, WorkspaceId};
-use redis::Value;
 
 use crate::connection::Ledger;
 use crate::error::Result;
 use crate::fields::{Fields, number};
-use crate::keys;
 use crate::script;
 use crate::starts::lease_ms;
 
@@ -36,9 +34,20 @@ impl Ledger {
     /// # Errors
     /// [`crate::LedgerError::Unavailable`].
     pub async fn claim_period(&self, task: &str, period: Duration) -> Result<bool> {
-        let mut set = redis::cmd("SET");
-        set.arg(keys::period(task)).arg(&self.0.config.gateway).arg("NX").arg("PX").arg(lease_ms(period));
-        Ok(self.command(&set).await? != Value::Nil)
+        let period = number(lease_ms(period));
+        let reply = self.run(&script::CLAIM_PERIOD, &[task.as_bytes(), period.as_bytes()]).await?;
+        Ok(Fields::reply("claim_period", reply)?.0 == "mine")
+    }
+
+    /// Removes what was kept for its time: prompts and events of settled turns, then the turns. At most `limit` looks; how many
+    /// there were.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`]; may be repeated.
+    pub async fn age(&self, limit: usize) -> Result<usize> {
+        let limit = number(limit as u64);
+        let reply = self.run(&script::AGE, &[limit.as_bytes()]).await?;
+        Fields::reply("age", reply)?.1.parsed("looks")
     }
 
     /// Looks at lines for workspaces, at most `limit` of them: where the holder is cold and nothing waits in it (or it is

@@ -4,11 +4,15 @@
 //! |---|---|---|---|
 //! | `unit:<uid>` | hash | owner, name, state, generation, policy, link, the taken turn, … (`lua/lib.lua`) | until `forget` |
 //! | `unit:<uid>:in` | stream | one entry for each turn that is not settled, field `turn` its id, in order; the first is the taken one or the next | an entry goes when its turn is settled; never trimmed |
-//! | `unit:<uid>:out` | stream | events, field `event` the JSON, field `seq` the worker's number | trimmed by entries and bytes; until `forget` |
-//! | `unit:<uid>:turns` | zset | turn ids, score 0 (ULIDs sort by time) | a member goes some time after its turn's hash |
-//! | `turn:<id>` | hash | prompt, options, shape, status, attempt, result, … | for ever while not settled, then `turn_ttl` |
+//! | `unit:<uid>:out` | stream | events, field `event` the JSON, `seq` the worker's number, `after` what was trimmed before it was written, where there was no room | trimmed by entries and bytes; an entry for `detail_ttl`, longer while its turn is not settled; until `forget` |
+//! | `unit:<uid>:turns` | zset | turn ids, score 0 (ULIDs sort by time) | a member goes with its turn's hash |
+//! | `turn:<id>` | hash | prompt, options, shape, status, attempt, result, `stored` what of it is counted, … | for ever while not settled, then `turn_ttl` (its prompt `detail_ttl`), at most until its unit's `forget` |
+//! | `stored:<ownerkey>` | string | bytes that the owner has stored: texts of its turns, events, and a sum for each record | while it has any |
+//! | `open` | string | how many turns are not settled | for ever |
+//! | `ages` | zset | `prompt\|<turn>`, `turn\|<turn>`, `out\|<uid>`: what is removed next of a settled turn or an out-stream; score when, ms | until then, or until `forget` |
+//! | `owner:<key>:workspaces` | set | workspaces that the owner named | a member goes with `forget_workspace` |
 //! | `owner:<key>:units` | zset | unit names, score 0 | a member goes with `forget` |
-//! | `ws:<id>` | hash | `owner`; `holder` (uid with the lease); `unclean` (turn that was delivered on it and never settled) | for ever: it says whose the workspace is; of a unit's own workspace until `forget` |
+//! | `ws:<id>` | hash | `owner`; `holder` (uid with the lease); `unclean` (turn that was delivered on it and never settled); of one that was named also `open` (turns that name it and are not settled) and `erasing` | until `forget_workspace`: it says whose the workspace is; of a unit's own workspace until `forget` |
 //! | `ws:<id>:wait` | list | uids that wait for the lease, in order | while somebody waits |
 //! | `deadlines` | zset | `idle\|<uid>\|<gen>`, `start\|…`, `lifetime\|…`, `cancel\|…`, `turn\|…`; score when due, ms | until due or void |
 //! | `starts` | zset | uids with a start job; score: not before, or end of the lease, ms | until the worker is ready or the generation drains |
@@ -30,11 +34,11 @@
 //! | `dead` | zset | turns that ran out of attempts; score when, ms | the latest 10,000 |
 //! | `mail:<gateway>` | stream | deliveries, cancels and drains for links on that gateway | 60 s after its last heartbeat |
 //! | `nudge:starts`, `nudge:drains` | stream | a uid when a job was written | about 100 entries |
-//! | `ws:<id>:grants` | hash | for each other owner that may use it: `<mode> <ownerkey>` | a field until it is revoked; of a unit's own workspace until `forget` |
+//! | `ws:<id>:grants` | hash | for each other owner that may use it: `<mode> <ownerkey>` | a field until it is revoked, or until its workspace's record goes |
 //! | `apikey:<id>` | hash | an API key: hash, owner, name, scopes, `created_ms expires_ms used_ms` | until it is revoked or expires |
 //! | `apikeys:<ownerkey>` | zset | ids of the owner's API keys; score: since when, ms | a member goes with its key, or when another is made |
 //! | `rate:<ownerkey>` | string | when the owner's bucket of requests is full again, µs | until then |
-//! | `idem:<ownerkey>:<key>` | string | `<turn> <uid> <body hash>` | `turn_ttl` |
+//! | `idem:<ownerkey>:<key>` | string | `<turn> <uid> <body hash>` | as long as its turn |
 //!
 //! All numbers are decimal integers; times are milliseconds of Redis' clock. JSON that came from outside is kept as text.
 
@@ -75,9 +79,9 @@ pub fn owner_units(owner: &Owner) -> String {
     format!("owner:{}:units", owner.key())
 }
 
-/// Says that a periodic task is done in this period.
-pub fn period(task: &str) -> String {
-    format!("period:{task}")
+/// The workspaces that the owner named.
+pub fn owner_workspaces(owner: &Owner) -> String {
+    format!("owner:{}:workspaces", owner.key())
 }
 
 /// The workspace's record.

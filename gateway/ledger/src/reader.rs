@@ -18,7 +18,7 @@ use crate::keys;
 use crate::mail::Mail;
 use crate::script::{self, Header};
 use crate::stream_id::StreamId;
-use crate::subscription::{Entry, Listener, entries, events, trimmed_to};
+use crate::subscription::{Entry, Listener, Written, entries, events, trimmed_to};
 
 /// A mailbox lives for a minute after its last heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -299,7 +299,10 @@ impl Reader {
         let list = events(name, value)?;
         let Some(stream) = self.streams.get_mut(name) else { return Ok(0) };
         let count = list.len();
-        for (id, json) in list {
+        for Written { id, json, after } in list {
+            if after > stream.position {
+                stream.offer(&Entry::Gap { from: stream.position });
+            }
             stream.position = id;
             stream.offer(&Entry::Event { id, json });
         }

@@ -82,6 +82,17 @@ pub struct Delivery {
     pub turn: TurnMessage,
 }
 
+/// Of what an owner has all that it may have; with how much that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredBound {
+    /// Bytes of prompts, results and records.
+    Bytes(u64),
+    /// Units.
+    Units(u64),
+    /// Workspaces that it named.
+    Workspaces(u64),
+}
+
 /// What became of a submission.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "one exists at a time, and the large one is the common one")]
@@ -126,6 +137,15 @@ pub enum Submitted {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Too many turns of all owners wait or run. Nothing was changed.
+    AllFull {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The owner has all that it may have of something. Nothing was changed.
+    Stored(StoredBound),
+    /// The workspace is being erased. Nothing was changed.
+    WorkspaceErasing(WorkspaceId),
     /// The unit is being erased. Nothing was changed.
     Erasing,
 }
@@ -195,7 +215,17 @@ impl Ledger {
             "workspace" => Submitted::WorkspaceNotFound(fields.parsed("id")?),
             "read_only" => Submitted::WorkspaceReadOnly(fields.parsed("id")?),
             "full" if fields.get("of") == Some("owner") => Submitted::OwnerQueueFull { retry_after: FULL },
+            "full" if fields.get("of") == Some("all") => Submitted::AllFull { retry_after: FULL },
             "full" => Submitted::QueueFull { retry_after: FULL },
+            "stored" => {
+                let most = fields.parsed("most")?;
+                Submitted::Stored(match fields.need("what")? {
+                    "units" => StoredBound::Units(most),
+                    "workspaces" => StoredBound::Workspaces(most),
+                    _ => StoredBound::Bytes(most),
+                })
+            }
+            "erasing_workspace" => Submitted::WorkspaceErasing(fields.parsed("id")?),
             "erasing" => Submitted::Erasing,
             other => return Err(fields.wrong("reply", other)),
         })

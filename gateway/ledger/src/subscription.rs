@@ -14,10 +14,10 @@ use redis::Value;
 use redis::aio::ConnectionManager;
 use tokio::sync::mpsc;
 
-use crate::connection::send_pipeline;
+use crate::connection::run_on;
 use crate::error::Result;
 use crate::fields::{items, text};
-use crate::keys;
+use crate::script::{self, Header};
 use crate::stream_id::StreamId;
 
 /// Entries that may wait for a reader, and their bytes. Beyond either it is dropped.
@@ -112,6 +112,7 @@ impl Waiting {
     pub(crate) fn subscription(
         self,
         scripts: ConnectionManager,
+        header: Header,
         uid: UnitId,
         from: StreamId,
         live: StreamId,
@@ -119,6 +120,7 @@ impl Waiting {
         let reader = Reader {
             uid,
             scripts,
+            header,
             cursor: from,
             live,
             replayed: from >= live,
@@ -137,6 +139,7 @@ impl Waiting {
 struct Reader {
     uid: UnitId,
     scripts: ConnectionManager,
+    header: Header,
     /// The last id that was given out; nothing at or before it is given again.
     cursor: StreamId,
     /// Everything after this comes through `entries`.
@@ -179,7 +182,7 @@ impl Reader {
     async fn read_page(&mut self) {
         let mut pause = Duration::from_millis(50);
         let (trimmed, events) = loop {
-            match page(&self.scripts, &self.uid, self.cursor, self.live).await {
+            match page(&self.scripts, &self.header, &self.uid, self.cursor, self.live).await {
                 Ok(page) => break page,
                 Err(error) => {
                     tracing::warn!(uid = %self.uid, error = &error as &dyn std::error::Error, "replay waits for Redis");
@@ -193,7 +196,7 @@ impl Reader {
             self.cursor = trimmed;
         }
         self.replayed = events.len() < PAGE;
-        for (id, json) in events {
+        for Written { id, json, .. } in events {
             self.cursor = id;
             self.page.push_back(Entry::Event { id, json });
         }
@@ -203,16 +206,15 @@ impl Reader {
 /// The trimmed id and the next events in (`after`, `to`], read together.
 async fn page(
     on: &ConnectionManager,
+    header: &Header,
     uid: &UnitId,
     after: StreamId,
     to: StreamId,
-) -> Result<(StreamId, Vec<(StreamId, Arc<str>)>)> {
+) -> Result<(StreamId, Vec<Written>)> {
     let out = uid.out_stream();
-    let mut pipe = redis::pipe();
-    pipe.atomic();
-    pipe.cmd("HGET").arg(keys::unit(uid)).arg("trimmed_to");
-    pipe.cmd("XRANGE").arg(&out).arg(format!("({after}")).arg(to.to_string()).arg("COUNT").arg(PAGE);
-    let mut values = send_pipeline(on, &pipe).await?.into_iter();
+    let (after, to, most) = (after.to_string(), to.to_string(), PAGE.to_string());
+    let args = [uid.as_str(), &after, &to, &most].map(str::as_bytes);
+    let mut values = items(&out, run_on(on, header, &script::PAGE, &args).await?)?.into_iter();
     let trimmed = trimmed_to(&out, values.next().unwrap_or_default())?;
     Ok((trimmed, events(&out, values.next().unwrap_or_default())?))
 }
@@ -236,18 +238,30 @@ pub(crate) fn entries(key: &str, value: Value) -> Result<Vec<(StreamId, Value)>>
     Ok(list)
 }
 
+/// An entry of an out-stream.
+pub(crate) struct Written {
+    pub(crate) id: StreamId,
+    pub(crate) json: Arc<str>,
+    /// Up to where the stream was trimmed before it was written, where there was no room; else zero.
+    pub(crate) after: StreamId,
+}
+
 /// The events of an out-stream's reply. What is not UTF-8 is made so: nobody's stream ends over it.
-pub(crate) fn events(key: &str, value: Value) -> Result<Vec<(StreamId, Arc<str>)>> {
+pub(crate) fn events(key: &str, value: Value) -> Result<Vec<Written>> {
     let mut list = Vec::new();
     for (id, fields) in entries(key, value)? {
         let mut fields = items(key, fields)?.into_iter();
+        let (mut json, mut after) = (None, StreamId::ZERO);
         while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-            if let (Value::BulkString(name), Value::BulkString(json)) = (name, value)
-                && name == b"event"
-            {
-                list.push((id, Arc::from(String::from_utf8_lossy(&json))));
+            match (name, value) {
+                (Value::BulkString(name), Value::BulkString(text)) if name == b"event" => {
+                    json = Some(Arc::from(String::from_utf8_lossy(&text)));
+                }
+                (Value::BulkString(name), value) if name == b"after" => after = trimmed_to(key, value)?,
+                _ => {}
             }
         }
+        list.extend(json.map(|json| Written { id, json, after }));
     }
     Ok(list)
 }

@@ -6,9 +6,9 @@ use redis::Value;
 use crate::connection::Ledger;
 use crate::error::Result;
 use crate::fields::{Fields, items, text};
-use crate::keys;
 use crate::shape::Shape;
 use crate::state::{DrainReason, UnitState};
+use crate::{keys, script};
 
 /// What the ledger knows of a unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,16 +127,13 @@ impl Ledger {
         if uids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipe = redis::pipe();
-        pipe.atomic();
-        for uid in uids {
-            pipe.cmd("HGETALL").arg(keys::unit(uid)).cmd("XLEN").arg(uid.in_stream());
-        }
-        let mut values = self.pipeline(&pipe).await?.into_iter();
+        let args: Vec<&[u8]> = uids.iter().map(|uid| uid.as_str().as_bytes()).collect();
+        let values = items("units", self.run(&script::UNITS, &args).await?)?;
         let mut records = Vec::with_capacity(uids.len());
-        for uid in uids {
-            let fields = Fields::parse(&keys::unit(uid), values.next().unwrap_or_default())?;
-            let entries = match values.next() {
+        for (uid, value) in uids.iter().zip(values) {
+            let mut parts = items("units", value)?.into_iter();
+            let fields = Fields::parse(&keys::unit(uid), parts.next().unwrap_or_default())?;
+            let entries = match parts.next() {
                 Some(Value::Int(n)) => u64::try_from(n).unwrap_or(0),
                 _ => 0,
             };

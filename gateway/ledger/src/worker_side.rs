@@ -9,6 +9,10 @@ use crate::stream_id::StreamId;
 use crate::submit::{Delivery, message};
 use crate::{keys, script};
 
+/// A `done` event that is longer is cut where there is no room: half of what is kept free for a turn's end (`ENDING` in
+/// `lua/lib.lua`), whose other half is for what else is written then.
+const SHORT_BYTES: usize = 8 << 10;
+
 /// What a generation still is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -229,7 +233,7 @@ impl Ledger {
             emit.json.as_bytes(),
             if emit.splice_turn { b"1" } else { b"" },
         ];
-        let (word, fields) = Fields::reply("emit", self.run(&script::EMIT, &args).await?)?;
+        let (word, fields) = Fields::reply("emit", self.run_or_lean(&script::EMIT, &script::EMIT_LEAN, &args).await?)?;
         Ok(match word.as_str() {
             "written" => Emitted::Written { id: fields.parsed("id")?, cancel: fields.get("cancel").is_some() },
             "repeat" => Emitted::Repeat { id: fields.parsed("id")? },
@@ -253,7 +257,8 @@ impl Ledger {
     ) -> Result<Settled> {
         let generation = number(generation.0);
         let seq = settle.seq.map(number).unwrap_or_default();
-        let args: [&[u8]; 8] = [
+        let short = shortened(settle.done_json);
+        let args: [&[u8]; 9] = [
             uid.as_str().as_bytes(),
             generation.as_bytes(),
             turn.as_str().as_bytes(),
@@ -262,8 +267,10 @@ impl Ledger {
             settle.done_json.as_bytes(),
             seq.as_bytes(),
             settle.cache.as_deref().unwrap_or_default().as_bytes(),
+            short.as_bytes(),
         ];
-        let (word, fields) = Fields::reply("settle", self.run(&script::SETTLE, &args).await?)?;
+        let (word, fields) =
+            Fields::reply("settle", self.run_or_lean(&script::SETTLE, &script::SETTLE_LEAN, &args).await?)?;
         Ok(match word.as_str() {
             "written" => Settled::Written {
                 id: fields.parsed("id")?,
@@ -274,6 +281,31 @@ impl Ledger {
             "over" => Settled::Over,
             other => return Err(fields.wrong("reply", other)),
         })
+    }
+}
+
+/// A long `done` event as it is kept where there is no room for the whole: its reply is cut, and it says so. Empty when it is not
+/// long.
+fn shortened(done_json: &str) -> String {
+    if done_json.len() <= SHORT_BYTES {
+        return String::new();
+    }
+    let mut done: serde_json::Value = serde_json::from_str(done_json).unwrap_or_default();
+    let mut cut = serde_json::Map::new();
+    if let Some(fields) = done.as_object_mut() {
+        let reply = fields.get("reply").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let reply: String = reply.chars().take(SHORT_BYTES / 16).collect();
+        // What is as small as it should be stays.
+        cut.extend(std::mem::take(fields).into_iter().filter(|(_, value)| value.to_string().len() <= SHORT_BYTES / 16));
+        cut.insert("reply".into(), reply.into());
+    }
+    let detail = "the ledger had no room for the whole result; the reply is cut, and `output` may be missing";
+    cut.insert("detail".into(), detail.into());
+    let short = serde_json::Value::Object(cut).to_string();
+    if short.len() <= SHORT_BYTES {
+        short
+    } else {
+        format!(r#"{{"type":"done","ok":false,"reply":"","detail":"{detail}"}}"#)
     }
 }
 

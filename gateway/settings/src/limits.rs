@@ -23,8 +23,19 @@ pub struct Limits {
     pub pending_starts: u64,
     /// Seconds that a delivered turn may take longer than its timeout before its worker is ended.
     pub turn_margin_sec: u64,
-    /// Seconds that a settled turn and an idempotency key are kept.
+    /// Seconds that a settled turn (its head and its result) and its idempotency key are kept.
     pub turn_ttl_sec: u64,
+    /// Seconds that the prompt and the events of a settled turn are kept.
+    pub detail_ttl_sec: u64,
+    /// MiB that one owner may have stored in the ledger: prompts, results, events, and a sum for each record. Beyond that calls
+    /// are refused (507) until units are erased or ended turns are over their time.
+    pub stored_mb_per_owner: u64,
+    /// Most units of one owner, cold ones included.
+    pub units_per_owner: u64,
+    /// Most workspaces that one owner may name.
+    pub workspaces_per_owner: u64,
+    /// Most turns of all owners that wait or run.
+    pub open_turns: u64,
     /// Seconds that a JSON invoke waits when the caller does not say (`Prefer: wait=N`).
     pub default_wait_sec: u64,
     /// Bytes that one event of a worker may have. What a turn came to is one event, so there are at least 512 KiB.
@@ -80,6 +91,11 @@ impl Default for Limits {
             pending_starts: 32,
             turn_margin_sec: 60,
             turn_ttl_sec: 7 * 86_400,
+            detail_ttl_sec: 86_400,
+            stored_mb_per_owner: 256,
+            units_per_owner: 10_000,
+            workspaces_per_owner: 1_000,
+            open_turns: 10_000,
             default_wait_sec: 300,
             event_bytes: contract::EVENT_BYTES,
             worker_commands_per_sec: 1_000,

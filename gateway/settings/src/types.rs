@@ -84,6 +84,9 @@ pub struct Redis {
     pub wait_replicas: u32,
     /// MiB of disk that `rekindle up` keeps for its private Redis and hands out to it when the disk is full; 0: none.
     pub reserve_mb: u64,
+    /// MiB of memory from which on the private Redis of `rekindle up` takes nothing new: calls are refused (503), what was
+    /// accepted goes on. Absent: a quarter of what this machine, or this process' control group, has.
+    pub max_memory_mb: Option<u64>,
 }
 
 /// `[reaper]`
@@ -122,7 +125,13 @@ impl Default for Gateway {
 
 impl Default for Redis {
     fn default() -> Self {
-        Self { url: "redis://127.0.0.1:6379/0".into(), password_file: None, wait_replicas: 0, reserve_mb: 64 }
+        Self {
+            url: "redis://127.0.0.1:6379/0".into(),
+            password_file: None,
+            wait_replicas: 0,
+            reserve_mb: 64,
+            max_memory_mb: None,
+        }
     }
 }
 

@@ -227,7 +227,7 @@ impl Meter {
             let told = self.ledger.add_use(&claims.sub, &claims.unit, self.keep_days, part).await;
             match (told, waits.next()) {
                 (Ok(()), _) => return,
-                (Err(LedgerError::Unavailable { .. }), Some(wait)) => sleep(*wait).await,
+                (Err(error), Some(wait)) if error.retry_after().is_some() => sleep(*wait).await,
                 (Err(error), _) => {
                     tracing::error!(%error, ?part, uid = %claims.unit, "what a model request used is not counted");
                     return;

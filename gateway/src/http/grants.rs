@@ -104,6 +104,10 @@ fn answer(granting: Granting, most: u32) -> Answer {
         Granting::Done => Ok(StatusCode::NO_CONTENT.into_response()),
         Granting::NoWorkspace => Err(Failure::not_found("workspace")),
         Granting::NoGrant => Err(Failure::not_found("grant")),
+        Granting::Stored => {
+            let detail = "you have as much stored as you may (limits.stored_mb_per_owner): erase units, or end grants";
+            Err(Failure::new(ErrorCode::StoredTooMuch, detail))
+        }
         Granting::Full => {
             let detail = format!("the workspace is granted to {most} owners, which is all; end one of these first");
             Err(Failure::new(ErrorCode::Conflict, detail))

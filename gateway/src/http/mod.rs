@@ -9,6 +9,7 @@ mod health;
 mod intake;
 mod invoke;
 mod keys;
+mod named_workspaces;
 mod openapi;
 mod outcome;
 mod pool;

@@ -128,12 +128,18 @@ impl From<ParseError> for Failure {
 
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
-        match error.retry_after() {
-            Some(after) => {
+        match (error.retry_after(), &error) {
+            (Some(after), LedgerError::Full(_)) => {
+                tracing::warn!(error = chain(&error), "the ledger is full");
+                let detail = "the ledger (Redis) has reached its memory's bound and takes nothing new; what was accepted goes on. \
+                              Erase units that nobody needs, or try again later";
+                Self::new(ErrorCode::LedgerFull, detail).retry_after(after)
+            }
+            (Some(after), _) => {
                 tracing::warn!(error = chain(&error), "the ledger does not answer");
                 Self::new(ErrorCode::Unavailable, "the ledger (Redis) does not answer; try again").retry_after(after)
             }
-            None => {
+            (None, _) => {
                 tracing::error!(error = chain(&error), "the ledger refuses");
                 Self::new(ErrorCode::Internal, "the ledger could not do this; the gateway's log says why")
             }

@@ -2,8 +2,9 @@
 
 use axum::routing::{MethodRouter, delete, get, post, put};
 use contract::ErrorCode::{
-    self, Conflict, IdempotencyMismatch, InvalidDocument, InvalidParameter, MalformedJson, NotFound, StillRunning,
-    TooLarge, TooMany, TurnFailed, Unauthenticated, Unavailable, UnknownProfile, UnknownRunner, UnsupportedMediaType,
+    self, Conflict, IdempotencyMismatch, InvalidDocument, InvalidParameter, LedgerFull, MalformedJson, NotFound,
+    StillRunning, StoredTooMuch, TooLarge, TooMany, TurnFailed, Unauthenticated, Unavailable, UnknownProfile,
+    UnknownRunner, UnsupportedMediaType,
 };
 use contract::{Dispatch, InspectAnswer, InvokeBody, RuntimeEvent};
 use http::Method;
@@ -16,7 +17,8 @@ use super::turns::{Cancelled, TurnList};
 use super::units::UnitList;
 use super::views::{TurnView, UnitView};
 use super::{
-    dispatch, events, grants, health, invoke, keys, openapi, pool, runtime_events, turns, units, usage, workspaces,
+    dispatch, events, grants, health, invoke, keys, named_workspaces, openapi, pool, runtime_events, turns, units,
+    usage, workspaces,
 };
 use crate::app::App;
 use crate::auth::Scope;
@@ -167,6 +169,8 @@ fn submission(
             TooMany,
             TurnFailed,
             Unavailable,
+            LedgerFull,
+            StoredTooMuch,
             StillRunning,
         ],
     }
@@ -316,7 +320,29 @@ fn of_workspaces() -> Vec<Route> {
         route
     };
     let json = |description| vec![(200, description, Content::Json(schema::<InspectAnswer>))];
+    let mut erase = plain(
+        Method::DELETE,
+        "/v1/workspaces/{id}",
+        delete(named_workspaces::erase),
+        "eraseWorkspace",
+        "Erase a workspace that the caller named: its folder, its grants, its name.",
+    );
+    erase.parameters = WAIT;
+    erase.answers = vec![(204, "Erased.", Content::None)];
+    erase.errors.push(Conflict);
     vec![
+        Route {
+            answers: vec![(200, "By name.", Content::Json(schema::<named_workspaces::WorkspaceList>))],
+            errors: vec![Unavailable],
+            ..plain(
+                Method::GET,
+                "/v1/workspaces",
+                get(named_workspaces::list),
+                "listWorkspaces",
+                "The workspaces that the caller named.",
+            )
+        },
+        erase,
         Route {
             answers: json("What is in it."),
             ..look(
@@ -374,7 +400,15 @@ fn of_grants() -> Vec<Route> {
     );
     grant.body = Some(schema::<grants::GrantBody>);
     grant.answers = vec![(204, "It is so from now on; workers that mount more than that are ended.", Content::None)];
-    grant.errors.extend([MalformedJson, InvalidDocument, TooLarge, UnsupportedMediaType, Conflict]);
+    grant.errors.extend([
+        MalformedJson,
+        InvalidDocument,
+        TooLarge,
+        UnsupportedMediaType,
+        Conflict,
+        LedgerFull,
+        StoredTooMuch,
+    ]);
     vec![
         Route {
             answers: vec![(200, "Its grants.", Content::Json(schema::<grants::GrantList>))],
@@ -404,7 +438,8 @@ fn of_keys() -> Vec<Route> {
     );
     make.body = Some(schema::<keys::NewKey>);
     make.answers = vec![(201, "The key, which is shown this once.", Content::Json(schema::<keys::MadeKey>))];
-    make.errors = vec![MalformedJson, InvalidDocument, TooLarge, UnsupportedMediaType, Conflict, Unavailable];
+    make.errors =
+        vec![MalformedJson, InvalidDocument, TooLarge, UnsupportedMediaType, Conflict, Unavailable, LedgerFull];
     vec![
         make,
         Route {

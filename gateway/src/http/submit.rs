@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use contract::{ErrorCode, Start, TurnId, UnitId, UnitName};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use ledger::{Entry, StreamId, Submission, Submitted, Subscription, TurnRecord};
+use ledger::{Entry, StoredBound, StreamId, Submission, Submitted, Subscription, TurnRecord};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::{Instant, interval, timeout_at};
@@ -60,6 +60,16 @@ pub async fn answer(app: &App, caller: &Caller, headers: &HeaderMap, submission:
             let detail = "too many turns wait in this owner's units; try again when some are done";
             return Err(Failure::new(ErrorCode::TooMany, detail).retry_after(retry_after));
         }
+        Submitted::AllFull { retry_after } => {
+            let detail = "too many turns of all owners wait or run; try again when some are done";
+            return Err(Failure::new(ErrorCode::TooMany, detail).retry_after(retry_after));
+        }
+        Submitted::Stored(bound) => return Err(stored(bound)),
+        Submitted::WorkspaceErasing(id) => {
+            let detail =
+                format!("workspace `{id}` is being erased; repeat DELETE /v1/workspaces/{id} until it is gone");
+            return Err(Failure::new(ErrorCode::Conflict, detail));
+        }
         Submitted::Erasing => {
             let detail = "the unit is being erased; try again when it is gone";
             return Err(Failure::new(ErrorCode::Conflict, detail).retry_after(Duration::from_secs(1)));
@@ -77,6 +87,25 @@ pub async fn answer(app: &App, caller: &Caller, headers: &HeaderMap, submission:
         return Ok(call.with_known_start(stream::of_turn(app, subscription, call.accepted.turn.clone())));
     }
     call.wait(subscription).await
+}
+
+/// Says what to delete so that there is room again.
+fn stored(bound: StoredBound) -> Failure {
+    let detail = match bound {
+        StoredBound::Bytes(most) => format!(
+            "you have as much stored as you may, {} MiB (limits.stored_mb_per_owner): erase units with \
+             DELETE /v1/units/{{unit}}; the prompts and events of ended turns go by themselves (limits.detail_ttl_sec)",
+            most >> 20
+        ),
+        StoredBound::Units(most) => format!(
+            "you have {most} units, which is all (limits.units_per_owner): erase some with DELETE /v1/units/{{unit}}"
+        ),
+        StoredBound::Workspaces(most) => format!(
+            "you have named {most} workspaces, which is all (limits.workspaces_per_owner): GET /v1/workspaces lists \
+             them, DELETE /v1/workspaces/{{id}} erases one"
+        ),
+    };
+    Failure::new(ErrorCode::StoredTooMuch, detail)
 }
 
 /// The answer when the caller does not wait for the turn.

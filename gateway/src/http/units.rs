@@ -23,9 +23,9 @@ use crate::auth::Caller;
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 200;
 /// How long an erasure waits for the worker's end when the caller does not say: a grace period and then some.
-const ERASE_WAIT: Duration = Duration::from_secs(30);
+pub(super) const ERASE_WAIT: Duration = Duration::from_secs(30);
 /// Between two looks at a unit that drains.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Which units.
 #[derive(Debug, Deserialize)]

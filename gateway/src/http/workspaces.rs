@@ -88,6 +88,11 @@ impl FromRequestParts<App> for WorkspaceAt {
 }
 
 impl WorkspaceAt {
+    /// Who calls, and for which workspace.
+    pub(super) fn names(self) -> (Owner, WorkspaceId) {
+        (self.caller.owner, self.id)
+    }
+
     /// Looks, if the workspace is the caller's (it is its who used it first) or was granted to it. What is nobody's yet is not
     /// there for anybody.
     async fn look(self, app: &App, look: Look) -> Result<InspectAnswer, Failure> {

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use ledger::{AbandonedErasure, Ledger};
+use ledger::{AbandonedErasure, Erase, Ledger};
 use runtimes::RuntimeClient;
 
 use crate::connect::chain;
@@ -55,6 +55,12 @@ impl Erasures {
 
     /// The folders first: a unit that is forgotten with its folders there would come back with them.
     async fn finish(&self, erasure: &AbandonedErasure) -> Result<(), Failure> {
+        match self.ledger.erase(&erasure.uid, erasure.keep_workspace).await? {
+            Erase::Begun { .. } => {}
+            // A worker of another owner's still mounts its workspace.
+            Erase::Draining => return Err("the unit drains".into()),
+            Erase::Unknown => return Ok(()),
+        }
         self.runtime.trash_state(&erasure.uid).await?;
         if !erasure.keep_workspace {
             self.runtime.trash_workspace(&erasure.uid.own_workspace()).await?;

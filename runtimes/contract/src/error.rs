@@ -79,6 +79,10 @@ codes! {
     TurnFailed = "turn-failed", 502, "The turn failed";
     /// Redis, the runtime or what is behind it does not answer.
     Unavailable = "unavailable", 503, "A part of the platform does not answer";
+    /// Redis has reached its memory's bound: nothing new is accepted until there is room; what was accepted goes on.
+    LedgerFull = "ledger-full", 503, "The ledger has no room";
+    /// The owner has stored all that it may; `detail` says what to delete.
+    StoredTooMuch = "stored-too-much", 507, "You have stored all that you may";
     /// The disk on which workspaces lie is nearly full: nothing starts until there is room.
     NoRoom = "no-room", 507, "No room to start a workload";
     /// The wait was over before the turn; its URL says what became of it.

@@ -4,5 +4,6 @@ pub mod backend;
 pub mod child;
 pub mod environment;
 pub mod folders;
+pub mod memory;
 pub mod reserve;
 pub mod services;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::{Died, Kept, Spec, tail};
 use super::environment::Environment;
+use super::memory;
 use super::reserve::Reserve;
 use crate::deployment::Deployment;
 use crate::failure::Failure;
@@ -91,7 +92,8 @@ impl Services {
             let socket = deployment.home.run().join("redis.sock");
             wait_for_predecessor(&socket).await?;
             self.reserve_disk(&deployment.home.redis(), settings.redis.reserve_mb);
-            let args = redis_args(&deployment.home.redis(), &socket);
+            let max_memory_mb = settings.redis.max_memory_mb.unwrap_or_else(memory::quarter_mb);
+            let args = redis_args(&deployment.home.redis(), &socket, max_memory_mb);
             let environment = common.iter().filter(|(k, _)| !k.starts_with("REKINDLE_"));
             let environment = environment.map(|(k, v)| (k.clone(), v.clone())).collect();
             let spec = Spec { args, environment, ..service("redis", program, 15) };
@@ -210,10 +212,12 @@ pub fn url(listen: &str) -> String {
     format!("http://{host}:{port}")
 }
 
-/// Nothing acknowledged may be lost by a plain kill: every write is synced before it is answered, nothing is evicted.
-fn redis_args(folder: &std::path::Path, socket: &std::path::Path) -> Vec<String> {
+/// Nothing acknowledged may be lost by a plain kill: every write is synced before it is answered, nothing is evicted. At
+/// `maxmemory` what begins something is refused.
+fn redis_args(folder: &std::path::Path, socket: &std::path::Path, max_memory_mb: u64) -> Vec<String> {
     let folder = folder.display().to_string();
     let socket = socket.display().to_string();
+    let max_memory = format!("{max_memory_mb}mb");
     let pairs = [
         ("--port", "0"),
         ("--unixsocket", &socket),
@@ -222,6 +226,7 @@ fn redis_args(folder: &std::path::Path, socket: &std::path::Path) -> Vec<String>
         ("--appendonly", "yes"),
         ("--appendfsync", "always"),
         ("--save", ""),
+        ("--maxmemory", &max_memory),
         ("--maxmemory-policy", "noeviction"),
         ("--daemonize", "no"),
     ];
@@ -314,7 +319,7 @@ mod tests {
             let spec = Spec {
                 name: "redis",
                 program: program.clone(),
-                args: redis_args(folder.path(), &socket),
+                args: redis_args(folder.path(), &socket, 64),
                 environment: Environment::new(),
                 log: folder.path().join("log"),
                 stop_within: Duration::from_secs(10),

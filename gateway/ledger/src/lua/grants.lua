@@ -1,6 +1,9 @@
 -- Workspaces that belong to another owner and were granted: `ws:<id>:grants` has for each grantee `<mode> <owner key>`; the
 -- mode is `no` once the workspace is being erased.
 
+-- An id in the form of a uid names that unit's own workspace.
+local function own_name(w) return #w == 26 and string.match(w, '^u[a-z2-7]+$') ~= nil end
+
 local function granted(w, owner)
   local grant = redis.call('HGET', 'ws:' .. w .. ':grants', owner)
   local mode = grant and words(grant)[1]
@@ -37,4 +40,16 @@ local function evict(owner_key, w, writers)
     if x.state ~= 'draining' then drain(x, 'stopped') end
   end
   return #units
+end
+
+-- Nobody is granted the workspace any more; whether there are workers that must be gone before its folder is.
+local function end_grants(w)
+  local list, mounted = 'ws:' .. w .. ':grants', false
+  local grants = redis.call('HGETALL', list)
+  for i = 1, #grants, 2 do
+    local owner_key = words(grants[i + 1])[2]
+    redis.call('HSET', list, grants[i], 'no ' .. owner_key)
+    if evict(owner_key, w, false) > 0 then mounted = true end
+  end
+  return mounted
 end

@@ -1,6 +1,9 @@
--- In front of every script, with room.lua and lines.lua. ARGV: the caller's gateway id, bounds of out-streams (entries, bytes), seconds that a settled
--- turn is kept, milliseconds that the platform waits longer for a turn than its worker does; most units with a
--- workload of an owner and in all, most starts that are worked on; then what the script itself takes, A[1], A[2], …
+-- In front of every script, with room.lua, lines.lua and stored.lua. ARGV: the caller's gateway id, bounds of out-streams
+-- (entries, bytes), seconds that a settled turn is kept, milliseconds that the platform waits longer for a turn than its worker
+-- does; most units with a workload of an owner and in all, most starts that are worked on; seconds that the prompt and the
+-- events of a settled turn are kept; bytes, units and workspace names that an owner may have, most turns that are not settled,
+-- of all owners; then what the script itself takes, A[1], A[2], … FULL is true where the script goes on although Redis has
+-- reached its maxmemory (script.rs).
 --
 -- Fields of unit:<uid>
 --   uid owner owner_key name state created_ms
@@ -16,10 +19,12 @@
 --   out_bytes trimmed_to erasing erase_keep
 -- An absent field reads as ''. A turn's fields are in submit.lua, settle_turn and take_turn.
 
-local GW, MAX_ENTRIES, MAX_BYTES, TTL = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local GW, MAX_ENTRIES, MAX_BYTES, TTL = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local TURN_MARGIN_MS, PER_OWNER, IN_ALL, PENDING = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local DETAIL, MOST_BYTES, MOST_UNITS = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local MOST_NAMES, MOST_OPEN = tonumber(ARGV[12]), tonumber(ARGV[13])
 local A = {}
-for i = 9, #ARGV do A[i - 8] = ARGV[i] end
+for i = 14, #ARGV do A[i - 13] = ARGV[i] end
 
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -31,6 +36,13 @@ local START_AGE_MS = 30 * 60 * 1000
 local CANCEL_BOUND_MS = 30000
 -- Generations that the platform itself may take from under a turn before that counts as an attempt.
 local MAX_TAKEN_AWAY = 10
+-- What is counted against an owner besides texts, in bytes: about what Redis takes for a turn's record, a unit's, the name of a
+-- workspace or a grant of one, an event.
+local TURN, UNIT, NAME, EVENT = 2048, 4096, 512, 64
+-- Kept free for the end of each turn that is not settled. A result that finds no more room than that is cut (settle.lua).
+local ENDING = 16384
+-- What a unit's events may take while Redis is full, or its owner's events have more than their share.
+local LEAST = 16384
 local BLANK = { __index = function() return '' end }
 
 -- Never 1.79e+12.
@@ -67,6 +79,10 @@ local function words(text)
   return list
 end
 
+local function append(reply, more)
+  for i = 1, #more do reply[#reply + 1] = more[i] end
+end
+
 local function policy(u)
   local n = words(u.policy)
   return { idle = num(n[1]), start = num(n[2]), lifetime = num(n[3]), attempts = num(n[4]), starts = num(n[5]) }
@@ -86,30 +102,59 @@ local function before(a, b)
   return a1 < b1 or (a1 == b1 and tonumber(a2) < tonumber(b2))
 end
 
--- Oldest entries go while there are too many; those of the taken turn only beyond twice the bounds.
-local function trim(u)
-  local out, entries, bytes, last = 'unit:' .. u.uid .. ':out', nil, num(u.out_bytes), nil
-  entries = redis.call('XLEN', out)
-  while entries > 1 and (entries > MAX_ENTRIES or bytes > MAX_BYTES) do
-    local first = redis.call('XRANGE', out, '-', '+', 'COUNT', 1)[1]
-    local of_turn = u.taken ~= '' and u.first_event ~= '' and not before(first[1], u.first_event)
-    if of_turn and entries <= 2 * MAX_ENTRIES and bytes <= 2 * MAX_BYTES then break end
-    redis.call('XDEL', out, first[1])
-    entries, bytes, last = entries - 1, bytes - #first[2][2], first[1]
+-- `stored:<owner key>` counts the bytes that an owner has here. Whatever adds or removes some says so here in the same script;
+-- nothing that is counted expires by itself. What is stored now.
+local function store(owner_key, bytes)
+  local key = 'stored:' .. owner_key
+  local now = redis.call('INCRBY', key, int(bytes))
+  if now <= 0 then redis.call('DEL', key) end
+  return now
+end
+local function stored(owner_key) return num(redis.call('GET', 'stored:' .. owner_key)) end
+
+-- Events may have half of what their owner may store: they are never what a call is refused for.
+local function pressed(now) return FULL or now > MOST_BYTES / 2 end
+
+-- Removes the oldest entries for as long as `goes(entries, bytes, oldest)` says so; `oldest()` is the id of the first one.
+local function shorten(u, goes)
+  local out, last, freed, first = 'unit:' .. u.uid .. ':out', nil, 0, nil
+  local entries, bytes = redis.call('XLEN', out), num(u.out_bytes)
+  local function oldest()
+    first = first or redis.call('XRANGE', out, '-', '+', 'COUNT', 1)[1]
+    return first[1]
   end
-  if last then set(u, 'out_bytes', int(bytes), 'trimmed_to', last) end
+  while entries > 0 and goes(entries, bytes, oldest) do
+    last = oldest()
+    redis.call('XDEL', out, last)
+    entries, bytes, freed, first = entries - 1, bytes - #first[2][2], freed + #first[2][2] + EVENT, nil
+  end
+  if not last then return end
+  set(u, 'out_bytes', int(bytes), 'trimmed_to', last)
+  store(u.owner_key, -freed)
+end
+
+-- Oldest entries go while there are too many; those of the taken turn only beyond twice the bounds, or when there is no room.
+local function trim(u, now)
+  local short = pressed(now)
+  shorten(u, function(entries, bytes, oldest)
+    if short and bytes > LEAST then return true end
+    if entries <= 1 or (entries <= MAX_ENTRIES and bytes <= MAX_BYTES) then return false end
+    if entries > 2 * MAX_ENTRIES or bytes > 2 * MAX_BYTES then return true end
+    return u.taken == '' or u.first_event == '' or before(oldest(), u.first_event)
+  end)
 end
 
 -- Writes an event; the number is the worker's, '' for the control plane's own.
 local function write(u, json, seq)
-  local out, id = 'unit:' .. u.uid .. ':out', nil
-  if seq ~= '' then
-    id = redis.call('XADD', out, '*', 'event', json, 'seq', seq)
-  else
-    id = redis.call('XADD', out, '*', 'event', json)
-  end
+  local fields = { 'event', json }
+  if seq ~= '' then append(fields, { 'seq', seq }) end
+  local now = store(u.owner_key, #json + EVENT)
+  -- Readers that follow closely learn from this that something before it is gone already.
+  if u.trimmed_to ~= '' and pressed(now) then append(fields, { 'after', u.trimmed_to }) end
+  local id = redis.call('XADD', 'unit:' .. u.uid .. ':out', '*', unpack(fields))
   u.out_bytes = int(redis.call('HINCRBY', 'unit:' .. u.uid, 'out_bytes', #json))
-  trim(u)
+  if tonumber(u.out_bytes) == #json then redis.call('ZADD', 'ages', 'NX', int(NOW + DETAIL * 1000), 'out|' .. u.uid) end
+  trim(u, now)
   return id
 end
 
@@ -127,7 +172,8 @@ end
 
 local function last_event(u)
   local last = redis.call('XREVRANGE', 'unit:' .. u.uid .. ':out', '+', '-', 'COUNT', 1)[1]
-  return last and last[1] or '0-0'
+  if last then return last[1] end
+  return u.trimmed_to ~= '' and u.trimmed_to or '0-0'
 end
 
 local function queued(u, turn, reason, position)
@@ -221,10 +267,6 @@ local function take_turn(u, id)
   -- From delivery, not from arrival. The worker ends its runner at the timeout itself; this is for one that does not.
   due_at('turn', u, NOW + num(t[5]) * 1000 + TURN_MARGIN_MS)
   if not told then unset(u, 'failed_starts', 'start_detail') end
-end
-
-local function append(reply, more)
-  for i = 1, #more do reply[#reply + 1] = more[i] end
 end
 
 -- Takes the head turn for the link, if there is one that lives: into the reply when it is the caller's, else by mail.

@@ -42,6 +42,26 @@ local function next_turn(u, reply, has_prompt)
   deliver(u, id, reply, has_prompt)
 end
 
+-- A turn is settled: what only a start needs goes, the rest ages. Its record says what of it is counted.
+local function ended(u, id)
+  local key = 'turn:' .. id
+  local bytes = -ENDING
+  for _, field in ipairs({ 'options', 'shape', 'names' }) do bytes = bytes - redis.call('HSTRLEN', key, field) end
+  for _, field in ipairs({ 'result', 'detail', 'commits' }) do bytes = bytes + redis.call('HSTRLEN', key, field) end
+  redis.call('HINCRBY', key, 'stored', int(bytes))
+  store(u.owner_key, bytes)
+  for _, w in ipairs(words(redis.call('HGET', key, 'names') or '')) do
+    if redis.call('EXISTS', 'ws:' .. w) == 1 then redis.call('HINCRBY', 'ws:' .. w, 'open', -1) end
+  end
+  redis.call('HDEL', key, 'options', 'shape', 'names', 'queued_reason', 'queued_position')
+  redis.call('DECR', 'open')
+  if DETAIL < TTL then
+    redis.call('ZADD', 'ages', int(NOW + DETAIL * 1000), 'prompt|' .. id)
+  else
+    redis.call('ZADD', 'ages', int(NOW + TTL * 1000), 'turn|' .. id)
+  end
+end
+
 -- Settles a turn for ever. result is the `done` event or ''; the terminal event is written here.
 local function settle_turn(u, id, ok, reason, result, detail)
   local key, last = 'turn:' .. id, nil
@@ -56,13 +76,9 @@ local function settle_turn(u, id, ok, reason, result, detail)
     redis.call('HSET', key, 'status', 'failed', 'reason', reason, 'detail', detail)
   end
   redis.call('HSET', key, 'settled_ms', int(NOW), 'settled_gen', u.gen, 'result', result, 'last_event', last)
-  redis.call('HDEL', key, 'queued_reason', 'queued_position')
   redis.call('SREM', 'queued:' .. u.owner_key, id)
-  redis.call('EXPIRE', key, TTL)
   redis.call('XDEL', 'unit:' .. u.uid .. ':in', t[1])
-  for _, old in ipairs(redis.call('ZRANGE', 'unit:' .. u.uid .. ':turns', 0, 4)) do
-    if redis.call('EXISTS', 'turn:' .. old) == 0 then redis.call('ZREM', 'unit:' .. u.uid .. ':turns', old) end
-  end
+  ended(u, id)
   if reason == 'dead' then
     redis.call('ZADD', 'dead', int(NOW), id)
     redis.call('ZREMRANGEBYRANK', 'dead', 0, -10001)

@@ -1,5 +1,6 @@
--- A worker's last word on its turn: the first one wins. Takes the next turn for the link.
-local uid, gen, turn, ok, reason, done, seq, cache = A[1], A[2], A[3], A[4] ~= '', A[5], A[6], A[7], A[8]
+-- A worker's last word on its turn: the first one wins. Takes the next turn for the link. Where there is no room for more than
+-- was kept free for it, the short form of it is what stays.
+local uid, gen, turn, ok, reason, done, seq, cache, short = A[1], A[2], A[3], A[4] ~= '', A[5], A[6], A[7], A[8], A[9]
 local u = unit_of(uid)
 if u.gen ~= gen or u.state == 'cold' then return { 'over' } end
 if u.state == 'starting' or u.taken ~= turn then
@@ -11,6 +12,7 @@ if not ok and reason == '' then
   local t = redis.call('HMGET', 'turn:' .. turn, 'tell', 'cancelled')
   reason = (t[1] and t[1] ~= '' and t[1]) or (t[2] and 'cancelled') or 'error'
 end
+if short ~= '' and (FULL or stored(u.owner_key) + #done > MOST_BYTES) then done = short end
 local id = write(u, done, seq)
 redis.call('HSET', 'turn:' .. turn, 'done_event', id)
 redis.call('HSETNX', 'turn:' .. turn, 'first_event', id)

@@ -7,7 +7,7 @@ if idem ~= '' then
   if known[1] and known[1] ~= id then
     if known[3] ~= body then return { 'reused' } end
     -- A write, so that a WAIT behind this waits for what was accepted then on another connection.
-    redis.call('SET', idem, redis.call('GET', idem), 'KEEPTTL')
+    redis.call('SET', idem, redis.call('GET', idem))
     return { 'replayed', 'turn', known[1], 'uid', known[2], 'after', redis.call('HGET', 'turn:' .. known[1], 'after') or '0-0' }
   end
 end
@@ -28,36 +28,62 @@ if seen[1] then
 end
 
 if u.erasing ~= '' then return { 'erasing' } end
-local foreign, writes = {}, {}
+local foreign, writes, names, fresh, named = {}, {}, {}, {}, {}
 for _, w in ipairs(words(rw)) do writes[w] = true end
 for _, w in ipairs(words(all)) do
-  -- An id in the form of a uid names that unit's own workspace.
-  local own = #w == 26 and string.match(w, '^u[a-z2-7]+$')
-  local whose = redis.call('HGET', 'ws:' .. w, 'owner')
+  local own = own_name(w)
+  local x = redis.call('HMGET', 'ws:' .. w, 'owner', 'erasing')
+  local whose = x[1]
+  if not own and not named[w] then
+    named[w] = true
+    names[#names + 1] = w
+    if not whose then fresh[#fresh + 1] = w end
+  end
   if (own and w ~= uid) or (whose and whose ~= owner) then
     local mode = granted(w, owner)
     if not mode then return { 'workspace', 'id', w } end
     if writes[w] and mode ~= 'rw' then return { 'read_only', 'id', w } end
     foreign[#foreign + 1] = (writes[w] and 'rw ' or 'ro ') .. w
   end
+  if x[2] then return { 'erasing_workspace', 'id', w } end
 end
 local position = waiting(u)
 if position - (u.taken ~= '' and 1 or 0) >= most then return { 'full', 'of', 'unit' } end
 if redis.call('SCARD', 'queued:' .. owner_key) >= most_of_owner then return { 'full', 'of', 'owner' } end
+if num(redis.call('GET', 'open')) >= MOST_OPEN then return { 'full', 'of', 'all' } end
 
+local record = { 'prompt', A[6], 'prompt_path', A[7], 'thread', A[8], 'session', A[9], 'launcher', A[11], 'options', A[12],
+  'shape', A[13], 'rw', rw, 'policy', A[17], 'traceparent', A[19], 'idem', idem, 'names', table.concat(names, ' '),
+  'foreign', table.concat(foreign, ' ') }
+local of_turn = TURN + ENDING
+for i = 2, #record, 2 do of_turn = of_turn + #record[i] end
+local units, claimed = 'owner:' .. owner_key .. ':units', 'owner:' .. owner_key .. ':workspaces'
+local bytes = of_turn + NAME * #fresh
+if u.state == '' then
+  bytes = bytes + UNIT
+  if redis.call('ZCARD', units) >= MOST_UNITS then return { 'stored', 'what', 'units', 'most', int(MOST_UNITS) } end
+end
+if redis.call('SCARD', claimed) + #fresh > MOST_NAMES then
+  return { 'stored', 'what', 'workspaces', 'most', int(MOST_NAMES) }
+end
+if stored(owner_key) + bytes > MOST_BYTES then return { 'stored', 'what', 'bytes', 'most', int(MOST_BYTES) } end
+
+store(owner_key, bytes)
+redis.call('INCR', 'open')
 if u.state == '' then
   set(u, 'uid', uid, 'owner', owner, 'owner_key', owner_key, 'name', name, 'state', 'cold', 'created_ms', int(NOW))
-  redis.call('ZADD', 'owner:' .. owner_key .. ':units', 0, name)
+  redis.call('ZADD', units, 0, name)
 end
 for _, w in ipairs(words(all)) do redis.call('HSETNX', 'ws:' .. w, 'owner', owner) end
-if idem ~= '' then redis.call('SET', idem, id .. ' ' .. uid .. ' ' .. body, 'EX', TTL) end
+for _, w in ipairs(fresh) do redis.call('SADD', claimed, w) end
+for _, w in ipairs(names) do redis.call('HINCRBY', 'ws:' .. w, 'open', 1) end
+if idem ~= '' then redis.call('SET', idem, id .. ' ' .. uid .. ' ' .. body) end
 local after = last_event(u)
 local entry = redis.call('XADD', 'unit:' .. uid .. ':in', '*', 'turn', id)
-redis.call('HSET', 'turn:' .. id, 'id', id, 'uid', uid, 'owner', owner, 'unit', name, 'status', 'queued', 'prompt', A[6],
-  'prompt_path', A[7], 'thread', A[8], 'session', A[9], 'trigger', A[10], 'launcher', A[11], 'options', A[12], 'shape', A[13],
-  'shape_hash', A[14], 'rw', rw, 'policy', A[17], 'timeout_sec', A[18], 'traceparent', A[19], 'entry', entry,
-  'submitted_ms', int(NOW), 'after', after, 'position', int(position))
-if foreign[1] then redis.call('HSET', 'turn:' .. id, 'foreign', table.concat(foreign, ' ')) end
+append(record, { 'id', id, 'uid', uid, 'owner', owner, 'unit', name, 'status', 'queued', 'trigger', A[10], 'shape_hash', A[14],
+  'timeout_sec', A[18], 'entry', entry, 'submitted_ms', int(NOW), 'after', after, 'position', int(position),
+  'stored', int(of_turn) })
+redis.call('HSET', 'turn:' .. id, unpack(record))
 redis.call('ZADD', 'unit:' .. uid .. ':turns', 0, id)
 redis.call('SADD', 'queued:' .. owner_key, id)
 

@@ -92,7 +92,7 @@ async fn out_of_memory_and_replicas_are_passing_and_accept_nothing() {
     let turn = submission("demo", "x");
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec_async(&mut raw).await.unwrap();
     let error = ledger.submit(&turn).await.unwrap_err();
-    assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
+    assert!(matches!(error, LedgerError::Full(_)), "{error:?}");
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(0).exec_async(&mut raw).await.unwrap();
     assert_eq!(ledger.turn(&turn.turn).await.unwrap(), None);
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec_async(&mut raw).await.unwrap();

@@ -98,7 +98,13 @@ async fn redis(deployment: &Deployment) -> Check {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let version =
                 text.split(' ').find_map(|word| word.strip_prefix("v=")).unwrap_or("of unknown version").to_owned();
-            Check::ok("redis-server", format!("{version}, {}", program.display()))
+            let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+            let shown = format!("{version}, {}", program.display());
+            match major {
+                // Scripts say by flags (Redis 7.0) what may go on while it is full.
+                Some(..7) => Check::not("redis-server", needed, shown, "install Redis 7.0 or newer, or Valkey"),
+                _ => Check::ok("redis-server", shown),
+            }
         }
         _ => Check::not("redis-server", needed, format!("{} does not run", program.display()), "install it anew"),
     }
