@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::link::Events;
 use crate::text::{parts, truncate};
 
-/// Bytes of texts, arguments and summaries that one turn may emit.
-const TURN_BYTES: usize = 1 << 20;
+/// Bytes of events, as JSON, that one turn may emit beside those that end it.
+const TURN_BYTES: usize = (1 << 20) + (64 << 10);
 /// Events that one turn may emit beside those that end it.
 const TURN_EVENTS: usize = 9_000;
 /// Longest text of a tool call's arguments; longer ones are cut and become a text.
@@ -17,6 +17,18 @@ const ARGS_BYTES: usize = 16 * 1024;
 const TEXT_BYTES: usize = 64 * 1024;
 /// Longest summary of a tool's answer.
 const SUMMARY_BYTES: usize = 2 * 1024;
+
+/// Longest name of a tool or of a call.
+const NAME_BYTES: usize = 256;
+/// What the JSON of a text has besides the text.
+const FRAME_BYTES: usize = 64;
+
+/// Names are a runner's words as well.
+fn shorten(name: &mut String) {
+    if truncate(name, NAME_BYTES) {
+        name.push('…');
+    }
+}
 
 /// The sink of one turn.
 #[derive(Debug)]
@@ -58,27 +70,29 @@ impl Sink {
     }
 
     async fn emit_one(&mut self, mut body: EventBody) {
-        let bytes = match &mut body {
+        match &mut body {
             EventBody::MessageDelta { text } | EventBody::ThinkingDelta { text } => {
-                self.left_out |= truncate(text, self.bytes_left);
-                text.len()
+                self.left_out |= truncate(text, self.bytes_left.saturating_sub(FRAME_BYTES));
             }
-            EventBody::ToolCall { args, .. } => {
+            EventBody::ToolCall { args, tool, call_id } => {
+                shorten(tool);
+                shorten(call_id);
                 let mut text = args.to_string();
                 if truncate(&mut text, ARGS_BYTES) {
-                    *args = Value::String(text.clone() + "…");
+                    *args = Value::String(text + "…");
                 }
-                text.len()
             }
-            EventBody::ToolResult { summary, .. } => {
+            EventBody::ToolResult { summary, call_id, .. } => {
+                shorten(call_id);
                 if truncate(summary, SUMMARY_BYTES) {
                     summary.push('…');
                 }
-                summary.len()
             }
-            _ => 0,
-        };
-        if self.events_left == 0 || self.bytes_left == 0 || bytes > self.bytes_left {
+            _ => {}
+        }
+        // Every field of every type, as it goes over the wire.
+        let bytes = serde_json::to_string(&body).map_or(usize::MAX, |json| json.len());
+        if self.events_left == 0 || bytes > self.bytes_left {
             self.left_out = true;
             self.bytes_left = 0;
             return;

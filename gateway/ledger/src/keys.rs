@@ -6,10 +6,10 @@
 //! | `unit:<uid>:in` | stream | one entry for each turn that is not settled, field `turn` its id, in order; the first is the taken one or the next | an entry goes when its turn is settled; never trimmed |
 //! | `unit:<uid>:out` | stream | events, field `event` the JSON, field `seq` the worker's number | trimmed by entries and bytes; until `forget` |
 //! | `unit:<uid>:turns` | zset | turn ids, score 0 (ULIDs sort by time) | a member goes some time after its turn's hash |
-//! | `turn:<id>` | hash | prompt, options, shape, status, attempt, result, … | for ever while not settled, then `turn_ttl` |
+//! | `turn:<id>` | hash | prompt, options, shape, status, attempt, result, …; `prompt_head` and `result_head`: what lists show | for ever while not settled, then `turn_ttl` |
 //! | `owner:<key>:units` | zset | unit names, score 0 | a member goes with `forget` |
-//! | `ws:<id>` | hash | `owner`; `holder` (uid with the lease); `unclean` (turn that was delivered on it and never settled) | for ever: it says whose the workspace is; of a unit's own workspace until `forget` |
-//! | `ws:<id>:wait` | list | uids that wait for the lease, in order | while somebody waits |
+//! | `ws:<id>` | hash | `owner`; `holder` (uid with the lease); `joined` (how many ever joined its line); `unclean` (turn that was delivered on it and never settled) | for ever: it says whose the workspace is; of a unit's own workspace until `forget` |
+//! | `ws:<id>:line` | zset | uids that wait for the lease; score: the how-manieth to join | while somebody waits |
 //! | `deadlines` | zset | `idle\|<uid>\|<gen>`, `start\|…`, `lifetime\|…`, `cancel\|…`, `turn\|…`; score when due, ms | until due or void |
 //! | `starts` | zset | uids with a start job; score: not before, or end of the lease, ms | until the worker is ready or the generation drains |
 //! | `starting` | zset | uids whose start a gateway works on; score: end of its lease, ms | as `starts` |
@@ -19,6 +19,7 @@
 //! | `queued:<ownerkey>` | set | turns of the owner's that wait | a member goes when its turn is taken or settled |
 //! | `hits:<ownerkey>` | hash | `cold`, `prewarmed`, `warm`: turns that were delivered so | for ever |
 //! | `drains` | zset | `<uid>\|<gen>` with a drain job; score: end of the lease, ms, of the unit's `drain_by` | until `exited` |
+//! | `unmoved` | set | `line <workspace>`, `room <ownerkey>`: lines that a script left before it was through with them | until `go_on` |
 //! | `lines` | set | workspaces that somebody waits for | until a reaper finds the line empty |
 //! | `erasures` | zset | uids that are being erased; score: when it was last gone on with, ms | until `forget` |
 //! | `strays:workloads`, `strays:folders` | zset | `<uid>\|<gen>` that the runtime has and no unit; score: when it may be removed, ms | until it is gone |
@@ -31,8 +32,11 @@
 //! | `mail:<gateway>` | stream | deliveries, cancels and drains for links on that gateway | 60 s after its last heartbeat |
 //! | `nudge:starts`, `nudge:drains` | stream | a uid when a job was written | about 100 entries |
 //! | `ws:<id>:grants` | hash | for each other owner that may use it: `<mode> <ownerkey>` | a field until it is revoked; of a unit's own workspace until `forget` |
+//! | `ws:<id>:guests` | zset | other owners' units that mount it: `<ownerkey> <mode> <uid>`, score 0 | until `exited`, or ended for it |
+//! | `ws:<id>:leaving` | set | uids of such units that are ended for it | until `exited` |
 //! | `apikey:<id>` | hash | an API key: hash, owner, name, scopes, `created_ms expires_ms used_ms` | until it is revoked or expires |
 //! | `apikeys:<ownerkey>` | zset | ids of the owner's API keys; score: since when, ms | a member goes with its key, or when another is made |
+//! | `apikeys:<ownerkey>:until` | zset | ids of those that expire; score: when, ms | as in `apikeys:<ownerkey>` |
 //! | `rate:<ownerkey>` | string | when the owner's bucket of requests is full again, µs | until then |
 //! | `idem:<ownerkey>:<key>` | string | `<turn> <uid> <body hash>` | `turn_ttl` |
 //!

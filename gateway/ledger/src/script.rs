@@ -97,6 +97,9 @@ scripts! {
     EXITED = "exited";
     ERASE = "erase";
     FORGET = "forget";
+    GO_ON = "go_on";
+    REPLAY = "replay";
+    LAST_EVENT = "last_event";
     HEARTBEAT = "heartbeat";
     STRAYS = "strays";
     RENEW_STRAY = "renew_stray";

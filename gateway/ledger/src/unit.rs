@@ -45,6 +45,9 @@ pub struct UnitRecord {
     pub erasing: bool,
 }
 
+/// Units that one look of a list takes: the shape of each may have a hundred kilobytes.
+const AT_ONCE: usize = 8;
+
 /// Where a list goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub UnitName);
@@ -95,10 +98,12 @@ impl Ledger {
     /// # Errors
     /// [`crate::LedgerError::Unavailable`], [`crate::LedgerError::Corrupt`].
     pub async fn unit(&self, uid: &UnitId) -> Result<Option<UnitRecord>> {
-        Ok(self.records(std::slice::from_ref(uid)).await?.pop())
+        let uids = std::slice::from_ref(uid);
+        Ok(read_units(uids, self.pipeline(&look_at(uids)).await?)?.0.pop())
     }
 
-    /// The owner's units by name, at most `limit`, after the cursor; and where the list goes on.
+    /// The owner's units by name, after the cursor; and where the list goes on. At most `limit`, and not more when there are
+    /// `bytes` already.
     ///
     /// # Errors
     /// As [`Self::unit`].
@@ -107,43 +112,52 @@ impl Ledger {
         owner: &Owner,
         cursor: Option<Cursor>,
         limit: usize,
+        bytes: usize,
     ) -> Result<(Vec<UnitRecord>, Option<Cursor>)> {
         let from = cursor.map_or("-".to_owned(), |Cursor(name)| format!("({name}"));
         let mut range = redis::cmd("ZRANGE");
         range.arg(keys::owner_units(owner)).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(limit + 1);
         let mut names = Vec::new();
-        for name in items("owner:*:units", self.command(&range).await?)? {
+        for name in items("owner:*:units", self.bulk_command(&range).await?)? {
             let name = text("owner:*:units", name)?;
             names.push(UnitName::parse(name).map_err(|e| crate::LedgerError::corrupt("owner:*:units", e))?);
         }
-        let more = names.len() > limit;
-        names.truncate(limit);
-        let uids: Vec<_> = names.iter().map(|name| UnitId::of(owner, name)).collect();
-        let records = self.records(&uids).await?;
-        Ok((records, names.pop().filter(|_| more).map(Cursor)))
+        let (mut records, mut read, mut at) = (Vec::new(), 0, 0);
+        while at < names.len().min(limit) && read < bytes {
+            let some = &names[at..names.len().min(limit).min(at + AT_ONCE)];
+            let uids: Vec<_> = some.iter().map(|name| UnitId::of(owner, name)).collect();
+            let (more, size) = read_units(&uids, self.bulk_pipeline(&look_at(&uids)).await?)?;
+            records.extend(more);
+            (read, at) = (read + size, at + some.len());
+        }
+        let next = (at < names.len()).then(|| at.checked_sub(1).and_then(|last| names.into_iter().nth(last)));
+        Ok((records, next.flatten().map(Cursor)))
     }
+}
 
-    async fn records(&self, uids: &[UnitId]) -> Result<Vec<UnitRecord>> {
-        if uids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipe = redis::pipe();
-        pipe.atomic();
-        for uid in uids {
-            pipe.cmd("HGETALL").arg(keys::unit(uid)).cmd("XLEN").arg(uid.in_stream());
-        }
-        let mut values = self.pipeline(&pipe).await?.into_iter();
-        let mut records = Vec::with_capacity(uids.len());
-        for uid in uids {
-            let fields = Fields::parse(&keys::unit(uid), values.next().unwrap_or_default())?;
-            let entries = match values.next() {
-                Some(Value::Int(n)) => u64::try_from(n).unwrap_or(0),
-                _ => 0,
-            };
-            if !fields.is_empty() {
-                records.push(UnitRecord::parse(uid, &fields, entries)?);
-            }
-        }
-        Ok(records)
+fn look_at(uids: &[UnitId]) -> redis::Pipeline {
+    let mut pipe = redis::pipe();
+    pipe.atomic();
+    for uid in uids {
+        pipe.cmd("HGETALL").arg(keys::unit(uid)).cmd("XLEN").arg(uid.in_stream());
     }
+    pipe
+}
+
+/// The records, and how many bytes they had.
+fn read_units(uids: &[UnitId], replies: Vec<Value>) -> Result<(Vec<UnitRecord>, usize)> {
+    let mut values = replies.into_iter();
+    let (mut records, mut bytes) = (Vec::with_capacity(uids.len()), 0);
+    for uid in uids {
+        let fields = Fields::parse(&keys::unit(uid), values.next().unwrap_or_default())?;
+        let entries = match values.next() {
+            Some(Value::Int(n)) => u64::try_from(n).unwrap_or(0),
+            _ => 0,
+        };
+        if !fields.is_empty() {
+            bytes += fields.bytes();
+            records.push(UnitRecord::parse(uid, &fields, entries)?);
+        }
+    }
+    Ok((records, bytes))
 }

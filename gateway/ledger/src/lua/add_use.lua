@@ -10,6 +10,13 @@ local of_day = 'usage:' .. int(day)
 local of_owner = of_day .. ':' .. owner_key
 local of_units, of_turn = of_owner .. ':units', 'turn:' .. turn
 local has_turn = turn ~= '' and redis.call('EXISTS', of_turn) == 1
+-- Names of models are the sandbox's words: when there are this many of a day, those that are new count as one.
+local MOST_FIELDS, OTHERS = 2000, 'other-models'
+local function add(key, before, kind, count)
+  local known = redis.call('HEXISTS', key, before .. model .. '|' .. kind) == 1
+  local as = (known or redis.call('HLEN', key) < MOST_FIELDS) and model or OTHERS
+  redis.call('HINCRBY', key, before .. as .. '|' .. kind, count)
+end
 for i = 9, #A, 2 do
   local kind, count = A[i], A[i + 1]
   if kind == 'tokens' or kind == 'cost' then
@@ -19,8 +26,8 @@ for i = 9, #A, 2 do
     if has_turn then redis.call('HINCRBY', of_turn, 'used_' .. kind, count) end
   end
   if kind ~= 'tokens' then
-    redis.call('HINCRBY', of_owner, model .. '|' .. kind, count)
-    redis.call('HINCRBY', of_units, uid .. '|' .. model .. '|' .. kind, count)
+    add(of_owner, '', kind, count)
+    add(of_units, uid .. '|', kind, count)
   end
 end
 -- The names stay when the unit is erased.

@@ -4,14 +4,9 @@ if u.state == '' then return { 'unknown' } end
 set(u, 'erasing', '1', 'erase_keep', A[2])
 redis.call('ZADD', 'erasures', int(NOW), u.uid)
 -- Who was granted its own workspace has it no more; workers that mount it must be gone before the folder is.
-local mounted = holder_of(u.uid, u.uid) ~= nil
-local grants = redis.call('HGETALL', 'ws:' .. u.uid .. ':grants')
-for i = 1, #grants, 2 do
-  local owner_key = words(grants[i + 1])[2]
-  redis.call('HSET', 'ws:' .. u.uid .. ':grants', grants[i], 'no ' .. owner_key)
-  if evict(owner_key, u.uid, false) > 0 then mounted = true end
-end
-if u.state == 'cold' and not mounted then
+redis.call('DEL', 'ws:' .. u.uid .. ':grants')
+evict(u.uid)
+if u.state == 'cold' and not has_guests(u.uid) and not holder_of(u.uid, u.uid) then
   settle_erased(u)
   leave_line(u)
   leave_room(u)

@@ -7,10 +7,10 @@ local was = granted(w, to)
 if mode == '' then
   if not was then return { 'none' } end
   redis.call('HDEL', list, to)
-  evict(to_key, w, false)
+  evict(w, to_key)
   return { 'revoked' }
 end
 if not was and redis.call('HLEN', list) >= most then return { 'full' } end
 redis.call('HSET', list, to, mode .. ' ' .. to_key)
-if was == 'rw' and mode == 'ro' then evict(to_key, w, true) end
+if was == 'rw' and mode == 'ro' then evict(w, to_key, 'rw') end
 return { 'granted' }

@@ -3,8 +3,7 @@
 
 local function granted(w, owner)
   local grant = redis.call('HGET', 'ws:' .. w .. ':grants', owner)
-  local mode = grant and words(grant)[1]
-  if mode ~= 'no' then return mode end
+  return grant and words(grant)[1]
 end
 
 -- The first of a turn's foreign workspaces (`<mode> <id> …`) that its owner was not granted at that mode.
@@ -16,25 +15,41 @@ local function ungranted(foreign, owner)
   end
 end
 
--- Units of an owner that have a worker which mounts the workspace; only those that may write to it, if so asked.
-local function mounters(owner_key, w, writers)
-  local list = {}
-  for _, uid in ipairs(redis.call('ZRANGE', 'live:' .. owner_key, 0, -1)) do
-    local x = unit_of(uid)
-    if x.state ~= 'cold' and x.shape ~= '' then
-      for _, at in ipairs(cjson.decode(x.shape).workspaces) do
-        if at.id == w and (at.mode == 'rw' or not writers) then list[#list + 1] = x end
-      end
-    end
+-- Units that mount another owner's workspace, from their start until their workload is gone: in `ws:<id>:guests` as
+-- `<owner key> <mode> <uid>`; in `ws:<id>:leaving`, by uid, once they are ended for it.
+local function be_guest(u, foreign)
+  if foreign == '' then return end
+  local list = words(foreign)
+  for i = 1, #list, 2 do
+    redis.call('ZADD', 'ws:' .. list[i + 1] .. ':guests', 0, u.owner_key .. ' ' .. list[i] .. ' ' .. u.uid)
   end
-  return list
+  set(u, 'guest_of', foreign)
 end
 
--- Ends the workers that mount what their owner may not mount any more.
-local function evict(owner_key, w, writers)
-  local units = mounters(owner_key, w, writers)
-  for _, x in ipairs(units) do
+local function guest_leaves(u)
+  if u.guest_of == '' then return end
+  local list = words(u.guest_of)
+  for i = 1, #list, 2 do
+    redis.call('ZREM', 'ws:' .. list[i + 1] .. ':guests', u.owner_key .. ' ' .. list[i] .. ' ' .. u.uid)
+    redis.call('SREM', 'ws:' .. list[i + 1] .. ':leaving', u.uid)
+  end
+  unset(u, 'guest_of')
+end
+
+-- Ends the workers that mount what they may not mount any more: an owner's, or only those of them that may write, or all.
+local function evict(w, owner_key, mode)
+  local guests = 'ws:' .. w .. ':guests'
+  local prefix = owner_key and owner_key .. ' ' .. (mode and mode .. ' ' or '') or ''
+  -- `~` is behind every character of a key, a mode and a uid.
+  for _, guest in ipairs(redis.call('ZRANGE', guests, '[' .. prefix, '(' .. prefix .. '~', 'BYLEX')) do
+    redis.call('ZREM', guests, guest)
+    local x = unit_of(words(guest)[3])
+    redis.call('SADD', 'ws:' .. w .. ':leaving', x.uid)
     if x.state ~= 'draining' then drain(x, 'stopped') end
   end
-  return #units
+end
+
+-- Whether a worker of another owner's may still mount it.
+local function has_guests(w)
+  return redis.call('ZCARD', 'ws:' .. w .. ':guests') > 0 or redis.call('SCARD', 'ws:' .. w .. ':leaving') > 0
 end

@@ -9,9 +9,10 @@
 --   shape shape_hash rw policy launcher traceparent start_ms start_by     of the last start
 --   claim ready_ms served                          of the live generation
 --   link_gw link_conn                              the reading connection
---   taken taken_ms seen seq first_event cancelled  the taken turn; seq is the highest number seen of it
+--   taken taken_ms seen seq seq_id first_event cancelled  the taken turn; seq is the highest number seen of it, seq_id that event
 --   idle_since cache failed_starts start_detail leases
---   waits_for wait_since                           a cold unit on a workspace's wait list
+--   guest_of                                       other owners' workspaces that the last start mounts, `<mode> <id> …`
+--   waits_for wait_since                           a cold unit in line for a workspace
 --   room room_since                                a cold unit in line for a place: the line, and since when (µs)
 --   out_bytes trimmed_to erasing erase_keep
 -- An absent field reads as ''. A turn's fields are in submit.lua, settle_turn and take_turn.
@@ -41,6 +42,13 @@ local quote = cjson.encode
 local function hash(key)
   local fields, flat = setmetatable({}, BLANK), redis.call('HGETALL', key)
   for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
+end
+
+-- Some fields of a hash; for those beside which a large one lies.
+local function fields_of(key, ...)
+  local fields, values = setmetatable({}, BLANK), redis.call('HMGET', key, ...)
+  for i, name in ipairs({ ... }) do fields[name] = values[i] or nil end
   return fields
 end
 
@@ -78,22 +86,15 @@ local function not_due(u, ...)
   for _, kind in ipairs({ ... }) do redis.call('ZREM', 'deadlines', kind .. '|' .. job(u)) end
 end
 
--- Stream ids compare by their two numbers.
-local function before(a, b)
-  local a1, a2 = string.match(a, '(%d+)-(%d+)')
-  local b1, b2 = string.match(b, '(%d+)-(%d+)')
-  a1, b1 = tonumber(a1), tonumber(b1)
-  return a1 < b1 or (a1 == b1 and tonumber(a2) < tonumber(b2))
-end
-
 -- Oldest entries go while there are too many; those of the taken turn only beyond twice the bounds.
 local function trim(u)
   local out, entries, bytes, last = 'unit:' .. u.uid .. ':out', nil, num(u.out_bytes), nil
   entries = redis.call('XLEN', out)
   while entries > 1 and (entries > MAX_ENTRIES or bytes > MAX_BYTES) do
-    local first = redis.call('XRANGE', out, '-', '+', 'COUNT', 1)[1]
-    local of_turn = u.taken ~= '' and u.first_event ~= '' and not before(first[1], u.first_event)
-    if of_turn and entries <= 2 * MAX_ENTRIES and bytes <= 2 * MAX_BYTES then break end
+    local keep_turn = entries <= 2 * MAX_ENTRIES and bytes <= 2 * MAX_BYTES and u.taken ~= '' and u.first_event ~= ''
+    -- What stays is not read: it may be large, and this runs for every event.
+    local first = redis.call('XRANGE', out, '-', keep_turn and '(' .. u.first_event or '+', 'COUNT', 1)[1]
+    if not first then break end
     redis.call('XDEL', out, first[1])
     entries, bytes, last = entries - 1, bytes - #first[2][2], first[1]
   end
@@ -154,6 +155,13 @@ local function rank(u, score)
 end
 
 local function nudge(what, u) redis.call('XADD', 'nudge:' .. what, 'MAXLEN', '~', 100, '*', 'uid', u.uid) end
+
+-- The beginning of a text, in whole characters of UTF-8.
+local function beginning(text, most)
+  local n = math.min(#text, most)
+  while n < #text and n > 0 and bit.band(string.byte(text, n + 1), 0xc0) == 0x80 do n = n - 1 end
+  return string.sub(text, 1, n)
+end
 
 -- Nobody works on u's start any more: the next one may be worked on.
 local function no_start(u)
@@ -217,7 +225,7 @@ local function take_turn(u, id)
   not_due(u, 'idle')
   if u.idle_since ~= '' then rank(u, '+inf') end
   set(u, 'taken', id, 'taken_ms', int(NOW), 'seq', '0', 'served', '1', 'first_event', t[4] or '')
-  unset(u, 'seen', 'idle_since', 'cancelled')
+  unset(u, 'seen', 'seq_id', 'idle_since', 'cancelled')
   -- From delivery, not from arrival. The worker ends its runner at the timeout itself; this is for one that does not.
   due_at('turn', u, NOW + num(t[5]) * 1000 + TURN_MARGIN_MS)
   if not told then unset(u, 'failed_starts', 'start_detail') end

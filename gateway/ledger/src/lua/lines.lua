@@ -2,13 +2,13 @@
 
 -- The first in line for a workspace, or nil; whoever does not wait any more leaves the line here.
 local function first_in_line(w)
-  local list = 'ws:' .. w .. ':wait'
-  local uid = redis.call('LINDEX', list, 0)
+  local line = 'ws:' .. w .. ':line'
+  local uid = redis.call('ZRANGE', line, 0, 0)[1]
   while uid do
     local x = redis.call('HMGET', 'unit:' .. uid, 'state', 'waits_for', 'wait_since')
     if x[1] == 'cold' and x[2] == w then return uid, num(x[3]) end
-    redis.call('LPOP', list)
-    uid = redis.call('LINDEX', list, 0)
+    redis.call('ZREM', line, uid)
+    uid = redis.call('ZRANGE', line, 0, 0)[1]
   end
 end
 
@@ -111,14 +111,15 @@ end
 
 local function leave_line(u)
   if u.waits_for == '' then return end
-  redis.call('LREM', 'ws:' .. u.waits_for .. ':wait', 0, u.uid)
+  redis.call('ZREM', 'ws:' .. u.waits_for .. ':line', u.uid)
   unset(u, 'waits_for', 'wait_since')
 end
 
 -- The unit stays cold and stands in line for a workspace; an idle holder is ended.
 local function wait_for(u, w, holder, id)
-  local list = 'ws:' .. w .. ':wait'
-  local position = redis.call('RPUSH', list, u.uid) - 1
+  local line = 'ws:' .. w .. ':line'
+  redis.call('ZADD', line, redis.call('HINCRBY', 'ws:' .. w, 'joined', 1), u.uid)
+  local position = redis.call('ZCARD', line) - 1
   redis.call('SADD', 'lines', w)
   -- From now, also for one that waited elsewhere: whoever holds this one meanwhile has the right to its turn.
   set(u, 'waits_for', w, 'wait_since', int(NOW))
@@ -144,7 +145,7 @@ function start(u, by, in_turn)
   settle_ungranted(u)
   local id = head(u)
   if not id then return false end
-  local t = hash('turn:' .. id)
+  local t = fields_of('turn:' .. id, 'rw', 'shape', 'shape_hash', 'policy', 'launcher', 'traceparent', 'foreign')
   for _, w in ipairs(words(t.rw)) do
     local holder = holder_of(w, u.uid)
     if holder then
@@ -166,6 +167,7 @@ function start(u, by, in_turn)
   unset(u, 'claim', 'ready_ms', 'served', 'waits_for', 'wait_since', 'room', 'room_since', 'idle_since', 'start_by')
   set(u, 'state', 'starting', 'leases', table.concat(leases, ' '), 'shape', t.shape, 'shape_hash', t.shape_hash, 'rw', t.rw,
     'policy', t.policy, 'launcher', t.launcher, 'traceparent', t.traceparent)
+  be_guest(u, t.foreign)
   redis.call('HDEL', 'turn:' .. id, 'queued_reason', 'queued_position')
   local from = NOW + backoff(num(u.failed_starts))
   due_at('start', u, from + policy(u).start)
@@ -184,8 +186,29 @@ local function start_fields(u)
     'start_failed', u.failed_starts, 'start_ms', u.start_ms }
 end
 
--- Gives leases back, all or those that are not in keep. Of everybody in line for them, who came first is tried first: it
--- starts, or goes on to wait for another workspace.
+-- Of everybody in line for these workspaces, who came first is tried first: it starts, or goes on to wait for another one.
+local function give_on(free)
+  while true do
+    local uid, since, at
+    for _, w in ipairs(free) do
+      if not holder_of(w, '') then
+        local first, ms = first_in_line(w)
+        if first and (not uid or ms < since) then uid, since, at = first, ms, w end
+      end
+    end
+    if not uid then return end
+    if not one_more() then
+      for _, w in ipairs(free) do unmoved('line ' .. w) end
+      return
+    end
+    redis.call('ZREM', 'ws:' .. at .. ':line', uid)
+    local x = unit_of(uid)
+    unset(x, 'waits_for', 'wait_since')
+    if waiting(x) > 0 then start(x) end
+  end
+end
+
+-- Gives leases back, all or those that are not in keep.
 local function release(u, keep)
   local kept, free = {}, {}
   for _, w in ipairs(words(u.leases)) do
@@ -197,20 +220,7 @@ local function release(u, keep)
     end
   end
   set(u, 'leases', table.concat(kept, ' '))
-  while true do
-    local uid, since, at
-    for _, w in ipairs(free) do
-      if not holder_of(w, '') then
-        local first, ms = first_in_line(w)
-        if first and (not uid or ms < since) then uid, since, at = first, ms, w end
-      end
-    end
-    if not uid then return end
-    redis.call('LPOP', 'ws:' .. at .. ':wait')
-    local x = unit_of(uid)
-    unset(x, 'waits_for', 'wait_since')
-    if waiting(x) > 0 then start(x) end
-  end
+  give_on(free)
 end
 
 -- A cold unit that is erased: every turn of it is settled.

@@ -12,13 +12,14 @@ if not ok and reason == '' then
   reason = (t[1] and t[1] ~= '' and t[1]) or (t[2] and 'cancelled') or 'error'
 end
 local id = write(u, done, seq)
-redis.call('HSET', 'turn:' .. turn, 'done_event', id)
+redis.call('HSET', 'turn:' .. turn, 'done_event', id, 'result_head', A[9])
+if A[10] ~= '' then redis.call('HSET', 'turn:' .. turn, 'cut', '1') end
 redis.call('HSETNX', 'turn:' .. turn, 'first_event', id)
 local lost_why = reason == 'dead' and redis.call('HGET', 'turn:' .. turn, 'lost_why')
 settle_turn(u, turn, ok, reason, done, lost_why and 'the last one: ' .. lost_why or '')
 for _, w in ipairs(words(u.rw)) do redis.call('HDEL', 'ws:' .. w, 'unclean') end
 not_due(u, 'cancel', 'turn')
-unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'first_event', 'cancelled', 'failed_starts', 'start_detail')
+unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'seq_id', 'first_event', 'cancelled', 'failed_starts', 'start_detail')
 set(u, 'cache', cache)
 local reply = { 'written', 'id', id }
 if u.state == 'live' then next_turn(u, reply) end

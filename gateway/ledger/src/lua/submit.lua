@@ -1,4 +1,6 @@
 -- A turn comes in. Cold → Starting, or taken by a live idle worker, or it waits; all in this one script.
+-- What a list of turns shows of a prompt.
+local HEAD_BYTES = 1024
 local uid, id, owner, name, owner_key = A[1], A[2], A[3], A[4], A[5]
 local all, rw, idem, body, most, most_of_owner = A[15], A[16], A[20], A[21], num(A[22]), num(A[23])
 
@@ -54,6 +56,7 @@ if idem ~= '' then redis.call('SET', idem, id .. ' ' .. uid .. ' ' .. body, 'EX'
 local after = last_event(u)
 local entry = redis.call('XADD', 'unit:' .. uid .. ':in', '*', 'turn', id)
 redis.call('HSET', 'turn:' .. id, 'id', id, 'uid', uid, 'owner', owner, 'unit', name, 'status', 'queued', 'prompt', A[6],
+  'prompt_head', beginning(A[6], HEAD_BYTES), 'cut', #A[6] > HEAD_BYTES and '1' or '',
   'prompt_path', A[7], 'thread', A[8], 'session', A[9], 'trigger', A[10], 'launcher', A[11], 'options', A[12], 'shape', A[13],
   'shape_hash', A[14], 'rw', rw, 'policy', A[17], 'timeout_sec', A[18], 'traceparent', A[19], 'entry', entry,
   'submitted_ms', int(NOW), 'after', after, 'position', int(position))
