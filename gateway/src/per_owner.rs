@@ -56,7 +56,7 @@ pub struct Shares(PerOwner<Share>);
 pub struct Room {
     pub(crate) held: Held,
     /// The owner's, which is remembered for as long as a part of it is held.
-    pub(crate) share: Arc<Share>,
+    _share: Arc<Share>,
 }
 
 impl Shares {
@@ -72,7 +72,7 @@ impl Shares {
     pub async fn room(&self, owner: &Owner) -> Result<Room, Failure> {
         let share = self.of(owner);
         match tokio::time::timeout(WAIT, share.take(ANSWER_BYTES)).await {
-            Ok(held) => Ok(Room { held, share }),
+            Ok(held) => Ok(Room { held, _share: share }),
             Err(_) => {
                 let detail = "too many large answers of this owner's are being read or wait to be taken; try again";
                 Err(Failure::new(ErrorCode::TooMany, detail).retry_after(Duration::from_secs(1)))

@@ -72,7 +72,8 @@ impl Fanout {
     pub async fn subscribe(&self, uid: &UnitId, from: StreamId, share: &Share) -> Result<Subscription> {
         let end = self.end(uid).await?;
         let live = self.listen(uid, end, share).await?;
-        let live = live.ok_or_else(|| LedgerError::Unavailable { why: "the fan-out does not run".into(), source: None })?;
+        let live =
+            live.ok_or_else(|| LedgerError::Unavailable { why: "the fan-out does not run".into(), source: None })?;
         let from = from.min(end.max(live.after));
         Ok(subscription(self.clone(), uid.clone(), share.clone(), from, live))
     }

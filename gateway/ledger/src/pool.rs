@@ -52,8 +52,7 @@ pub struct PoolCounts {
 
 /// Units that one look takes, and what is read of each.
 const AT_ONCE: usize = 100;
-const NAMES: &[&str] =
-    &["owner", "name", "state", "gen", "reason", "policy", "start_ms", "ready_ms", "idle_since"];
+const NAMES: &[&str] = &["owner", "name", "state", "gen", "reason", "policy", "start_ms", "ready_ms", "idle_since"];
 
 impl Ledger {
     /// The owner's units that have a workload.

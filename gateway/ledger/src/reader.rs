@@ -17,8 +17,8 @@ use crate::fields::{Fields, items, text};
 use crate::keys;
 use crate::mail::Mail;
 use crate::script::{self, Header};
-use crate::stream_id::StreamId;
 use crate::share::{EventJson, Share};
+use crate::stream_id::StreamId;
 use crate::subscription::{Entry, Listener, entries, events, stream_id};
 
 /// A mailbox lives for a minute after its last heartbeat.

@@ -120,9 +120,28 @@ impl Detail {
 
 /// What is read of every turn.
 const NAMES: &[&str] = &[
-    "id", "uid", "owner", "unit", "status", "trigger", "thread", "attempt", "submitted_ms", "taken_ms", "settled_ms",
-    "start", "reason", "detail", "commits", "first_event", "after", "last_event", "queued_reason", "queued_position",
-    "cancelled", "cut",
+    "id",
+    "uid",
+    "owner",
+    "unit",
+    "status",
+    "trigger",
+    "thread",
+    "attempt",
+    "submitted_ms",
+    "taken_ms",
+    "settled_ms",
+    "start",
+    "reason",
+    "detail",
+    "commits",
+    "first_event",
+    "after",
+    "last_event",
+    "queued_reason",
+    "queued_position",
+    "cancelled",
+    "cut",
 ];
 
 /// Turns that one look of a list takes.

@@ -72,7 +72,8 @@ impl Place {
         let fanout = self.world.ledger.fanout();
         let cancel = CancellationToken::new();
         let running = tokio::spawn(fanout.clone().run(cancel.clone()));
-        let mut subscription = fanout.subscribe(&uid("demo"), StreamId::ZERO, &ledger::Share::new(1 << 20)).await.unwrap();
+        let mut subscription =
+            fanout.subscribe(&uid("demo"), StreamId::ZERO, &ledger::Share::new(1 << 20)).await.unwrap();
         let mut denied = Vec::new();
         loop {
             let entry = timeout(SOON, subscription.next()).await.expect("the turn's end").unwrap();

@@ -190,7 +190,9 @@ mod tests {
         assert_eq!(parse_value(&json!({"type": "dance"})), Err(EventError::Unknown("dance".into())));
         assert_eq!(parse_value(&json!({"type": "message-delta"})), Err(EventError::Malformed("message-delta".into())));
         let commit = |sha: &str| {
-            parse_value(&json!({"type": "commit", "workspace": "w", "sha": sha, "files": 1, "insertions": 1, "deletions": 0}))
+            parse_value(
+                &json!({"type": "commit", "workspace": "w", "sha": sha, "files": 1, "insertions": 1, "deletions": 0}),
+            )
         };
         let named = commit(&"0a".repeat(20)).unwrap();
         assert_eq!(named.commit_of.unwrap().as_str(), "w");

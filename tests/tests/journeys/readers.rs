@@ -86,9 +86,8 @@ async fn forty_readers_that_take_nothing_cost_the_gateway_little() {
     let all = turns(api.events("demo", Some("0")).await).await;
     let before = resident_kib(stack.gateway.pid());
     let token = tests::keys::caller_token(&stack.secrets().jwt, "ann");
-    let ask = format!(
-        "GET /v1/units/demo/events?from=0 HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\n\r\n"
-    );
+    let ask =
+        format!("GET /v1/units/demo/events?from=0 HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\n\r\n");
     let idle = join_all((0..IDLE).map(|_| async {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small window");

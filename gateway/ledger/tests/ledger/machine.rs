@@ -230,7 +230,8 @@ impl History {
                 UnitState::Starting { generation } => {
                     self.ledger.ready(&self.uid, generation, None, 0).await.unwrap();
                 }
-                UnitState::Live { generation } => match self.ledger.take(&self.uid, generation, 1, None).await.unwrap() {
+                UnitState::Live { generation } => match self.ledger.take(&self.uid, generation, 1, None).await.unwrap()
+                {
                     Taken::Turn(turn) => {
                         self.ledger.settle(&self.uid, generation, &turn.turn_id, well()).await.unwrap();
                     }

@@ -87,7 +87,13 @@ async fn a_reader_that_falls_behind_misses_nothing() {
 }
 
 /// An event of this many bytes and some.
-async fn emit_large(ledger: &Ledger, uid: &contract::UnitId, generation: contract::Generation, turn: &contract::TurnId, seq: u64) {
+async fn emit_large(
+    ledger: &Ledger,
+    uid: &contract::UnitId,
+    generation: contract::Generation,
+    turn: &contract::TurnId,
+    seq: u64,
+) {
     let json = delta(turn, seq, &"x".repeat(400 << 10));
     let emit =
         ledger::Emit { turn: Some(turn), seq: Some(seq), kind: "message-delta", json: &json, splice_turn: false };

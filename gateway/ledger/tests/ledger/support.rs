@@ -10,8 +10,8 @@ use contract::{
     WorkspaceId,
 };
 use ledger::{
-    Config, DrainReason, Emit, Emitted, Entry, Exit, Ledger, Policy, Settle, Settled, Shape, Share, StreamId, Submission,
-    Submitted, Subscription, Taken,
+    Config, DrainReason, Emit, Emitted, Entry, Exit, Ledger, Policy, Settle, Settled, Shape, Share, StreamId,
+    Submission, Submitted, Subscription, Taken,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
