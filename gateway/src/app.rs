@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Gate};
-use crate::http::Looks;
 use crate::http::problem::Failure;
 use crate::metrics::Metrics;
+use crate::per_owner::{Places, Shares};
 use crate::worker_port::Links;
 
 /// Start jobs that wait for the dispatcher. One above this stays in the ledger and is picked up when its lease is over.
@@ -41,7 +41,9 @@ pub struct Shared {
     /// Worker connections of this gateway.
     pub links: Links,
     /// Who looks into a workspace at the moment.
-    pub looks: Looks,
+    pub looks: Places,
+    /// Memory for what callers read.
+    pub shares: Shares,
     /// Figures.
     pub metrics: Metrics,
     /// Start jobs leased to this gateway.
@@ -84,7 +86,8 @@ impl App {
             runtime,
             runtime_token,
             links,
-            looks: Looks::default(),
+            looks: Places::default(),
+            shares: Shares::default(),
             metrics: Metrics::default(),
             starts,
             starts_waiting: Notify::new(),

@@ -12,6 +12,7 @@ pub mod egress;
 pub mod http;
 mod mailbox;
 pub mod metrics;
+pub mod per_owner;
 pub mod public_address;
 pub mod rates;
 pub mod serve;

@@ -234,6 +234,14 @@ impl Reaper {
             self.board.activated(name, began.elapsed(), Ok(counts));
         }
         self.drains.activate().await;
-        self.age().await || due.len() == MOST_DEADLINES && progress > 0
+        (due.len() == MOST_DEADLINES && progress > 0) | self.age().await | self.go_on().await
+    }
+
+    /// Lines for workspaces and for room that a script left before it was through with them. `true` when there are more.
+    async fn go_on(&self) -> bool {
+        self.ledger.go_on().await.unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), "lines are left for the next look");
+            false
+        })
     }
 }

@@ -57,7 +57,7 @@ async fn a_worker_that_reads_again_and_again_is_idle_all_the_same() {
     let (uid, generation) = world.idle_unit("demo", bounds(300)).await;
     let reaper = world.reaper();
     let reads = async {
-        while !matches!(world.ledger.take(&uid, generation, 1).await.unwrap(), Taken::Over | Taken::Stop) {
+        while !matches!(world.ledger.take(&uid, generation, 1, None).await.unwrap(), Taken::Over | Taken::Stop) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -167,7 +167,7 @@ async fn a_worker_that_does_not_answer_a_cancel_ends_and_the_next_one_is_asked_a
     world.until(&deaf.0, |s| matches!(s, UnitState::Starting { generation } if generation > deaf.1)).await;
     let next = world.state(&deaf.0).await.generation().unwrap();
     world.ledger.ready(&deaf.0, next, Some("nonce"), 1).await.unwrap();
-    match world.ledger.take(&deaf.0, next, 1).await.unwrap() {
+    match world.ledger.take(&deaf.0, next, 1, None).await.unwrap() {
         Taken::Turn(turn) => assert_eq!(turn.tell, Some(Tell::Cancelled)),
         other => panic!("{other:?}"),
     }

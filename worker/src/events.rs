@@ -6,10 +6,12 @@ use crate::bounds::{TEXT_BYTES, fit};
 use crate::link::Events;
 use crate::text::{parts, truncate};
 
-/// Bytes of texts, names, arguments and summaries that one turn may emit.
-const TURN_BYTES: usize = 1 << 20;
+/// Bytes of events, as JSON, that one turn may emit beside those that end it.
+const TURN_BYTES: usize = (1 << 20) + (64 << 10);
 /// Events that one turn may emit beside those that end it.
 const TURN_EVENTS: usize = 9_000;
+/// What the JSON of a text has besides the text.
+const FRAME_BYTES: usize = 64;
 
 /// The sink of one turn.
 #[derive(Debug)]
@@ -53,16 +55,12 @@ impl Sink {
 
     async fn emit_one(&mut self, mut body: EventBody) {
         fit(&mut body);
-        let bytes = match &mut body {
-            EventBody::MessageDelta { text } | EventBody::ThinkingDelta { text } => {
-                self.left_out |= truncate(text, self.bytes_left);
-                text.len()
-            }
-            EventBody::ToolCall { tool, args, call_id } => tool.len() + call_id.len() + args.to_string().len(),
-            EventBody::ToolResult { call_id, summary, .. } => call_id.len() + summary.len(),
-            _ => 0,
-        };
-        if self.events_left == 0 || self.bytes_left == 0 || bytes > self.bytes_left {
+        if let EventBody::MessageDelta { text } | EventBody::ThinkingDelta { text } = &mut body {
+            self.left_out |= truncate(text, self.bytes_left.saturating_sub(FRAME_BYTES));
+        }
+        // Every field of every type, as it goes over the wire.
+        let bytes = serde_json::to_string(&body).map_or(usize::MAX, |json| json.len());
+        if self.events_left == 0 || bytes > self.bytes_left {
             self.left_out = true;
             self.bytes_left = 0;
             return;

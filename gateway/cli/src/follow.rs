@@ -144,11 +144,6 @@ impl Follow {
                     Some(id) => self.last = Some(id.clone()),
                     None => {}
                 }
-                if message.event == "lagged" {
-                    // We were too slow for the gateway; what was missed is replayed.
-                    self.body = None;
-                    continue;
-                }
                 self.broken_since = None;
                 self.pause = FIRST_PAUSE;
                 return Ok(Some(message));

@@ -92,8 +92,8 @@ fn benches(criterion: &mut Criterion) {
         let ledger = redis.ledger("bench").await;
         std::mem::forget(run_fanout(&ledger));
         let (uid, generation) = make_idle(&ledger, "demo").await;
-        let last = ledger.turns(&uid, None, 1).await.unwrap()[0].last_event.unwrap();
-        let events = ledger.fanout().subscribe(&uid, last).await.unwrap();
+        let last = ledger.turns(&uid, None, 1, 1 << 20).await.unwrap().0[0].last_event.unwrap();
+        let events = ledger.fanout().subscribe(&uid, last, &ledger::Share::new(1 << 20)).await.unwrap();
         Warm { ledger, uid, generation, events }
     });
     let mut group = criterion.benchmark_group("warm");

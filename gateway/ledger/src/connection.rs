@@ -25,6 +25,8 @@ pub(crate) struct Inner {
     header: Header,
     client: Client,
     scripts: ConnectionManager,
+    /// For answers whose size a caller chooses: nothing else waits behind them.
+    bulk: ConnectionManager,
     /// Of its own where replicas are waited for: `WAIT` would hold up everybody else's commands.
     submits: Option<ConnectionManager>,
     pub(crate) fanout: Fanout,
@@ -68,10 +70,11 @@ impl Ledger {
     pub async fn connect(config: Config) -> Result<Self> {
         let client = client(&config)?;
         let scripts = manager(&client).await?;
+        let bulk = manager(&client).await?;
         let submits = if config.wait_replicas > 0 { Some(manager(&client).await?) } else { None };
         let header = Header::new(&config);
-        let fanout = Fanout::new(client.clone(), scripts.clone(), config.gateway.clone(), header.clone());
-        let ledger = Self(Arc::new(Inner { config, header, client, scripts, submits, fanout }));
+        let fanout = Fanout::new(client.clone(), scripts.clone(), bulk.clone(), config.gateway.clone(), header.clone());
+        let ledger = Self(Arc::new(Inner { config, header, client, scripts, bulk, submits, fanout }));
         // So that not even the first call of each script needs a second round trip.
         let mut load = redis::pipe();
         for script in script::ALL {
@@ -123,8 +126,23 @@ impl Ledger {
         send_pipeline(&self.0.scripts, pipeline).await
     }
 
+    /// As [`Self::command`], for what may be large.
+    pub(crate) async fn bulk_command(&self, command: &Cmd) -> Result<Value> {
+        send(&self.0.bulk, command).await
+    }
+
+    /// As [`Self::pipeline`], for what may be large.
+    pub(crate) async fn bulk_pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        send_pipeline(&self.0.bulk, pipeline).await
+    }
+
     pub(crate) async fn run(&self, script: &Script, args: &[&[u8]]) -> Result<Value> {
         run_on(&self.0.scripts, &self.0.header, script, args).await
+    }
+
+    /// A script whose answer may be large.
+    pub(crate) async fn run_bulk(&self, script: &Script, args: &[&[u8]]) -> Result<Value> {
+        run_on(&self.0.bulk, &self.0.header, script, args).await
     }
 
     /// A script of a running turn, or the form of it that adds as little as it can while Redis is full.

@@ -1,22 +1,24 @@
 //! One Redis connection reads all streams that have listeners.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use contract::UnitId;
-use redis::Client;
 use redis::aio::ConnectionManager;
+use redis::{Client, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{BOUND, send_pipeline};
+use crate::connection::{BOUND, run_on};
 use crate::error::{LedgerError, Result};
-use crate::keys;
+use crate::fields::Fields;
 use crate::mail::Mail;
 use crate::reader::{Command, Reader};
-use crate::script::Header;
+use crate::script::{self, Header, Script};
+use crate::share::Share;
 use crate::stream_id::StreamId;
-use crate::subscription::{Subscription, channel, entries, trimmed_to};
+use crate::subscription::{Live, Subscription, channel, subscription};
 
 /// Mails that wait for the gateway before the mailbox is left unread.
 const MAILS: usize = 1024;
@@ -27,6 +29,7 @@ pub struct Fanout(Arc<Shared>);
 
 struct Shared {
     scripts: ConnectionManager,
+    bulk: ConnectionManager,
     header: Header,
     commands: mpsc::Sender<Command>,
     /// Taken by `run`.
@@ -36,48 +39,77 @@ struct Shared {
 }
 
 impl Fanout {
-    pub(crate) fn new(client: Client, scripts: ConnectionManager, gateway: String, header: Header) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        scripts: ConnectionManager,
+        bulk: ConnectionManager,
+        gateway: String,
+        header: Header,
+    ) -> Self {
         let (commands, received) = mpsc::channel(256);
         let (mails, mail) = mpsc::channel(MAILS);
         let reader = Reader::new(client, scripts.clone(), gateway, header.clone(), received, mails);
-        Self(Arc::new(Shared {
-            scripts,
-            header,
-            commands,
-            reader: Mutex::new(Some(reader)),
-            mail: Mutex::new(Some(mail)),
-        }))
+        let (reader, mail) = (Mutex::new(Some(reader)), Mutex::new(Some(mail)));
+        Self(Arc::new(Shared { scripts, bulk, header, commands, reader, mail }))
     }
 
     /// Reads until cancelled; reconnects by itself. Call it once, in a task of its own: a second call returns at once.
     pub async fn run(self, until: CancellationToken) {
         let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Subscriptions have handles too; they do not keep it going.
+        drop(self);
         match reader {
             Some(reader) => reader.run(until).await,
             None => tracing::error!("the fan-out runs already"),
         }
     }
 
-    /// Subscribes to a unit's events after an id. An id that is later than the stream's last is taken for that one.
+    /// Subscribes to a unit's events after an id. An id that is later than the stream's last is taken for that one. What is read
+    /// and not taken yet is of this share.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`] within two seconds when Redis does not answer or the fan-out does not run.
-    pub async fn subscribe(&self, uid: &UnitId, from: StreamId) -> Result<Subscription> {
+    pub async fn subscribe(&self, uid: &UnitId, from: StreamId, share: &Share) -> Result<Subscription> {
         let end = self.end(uid).await?;
-        let (listener, waiting) = channel();
+        let live = self.listen(uid, end, share).await?;
+        let live =
+            live.ok_or_else(|| LedgerError::Unavailable { why: "the fan-out does not run".into(), source: None })?;
+        let from = from.min(end.max(live.after));
+        Ok(subscription(self.clone(), uid.clone(), share.clone(), from, live))
+    }
+
+    /// Registers a listener; `None` when the fan-out has ended or does not take it in time.
+    async fn listen(&self, uid: &UnitId, end: StreamId, share: &Share) -> Result<Option<Live>> {
+        let (listener, entries) = channel();
         let (answer, position) = oneshot::channel();
-        let command = Command { uid: uid.clone(), end, listener, answer };
+        let command = Command { uid: uid.clone(), end, share: share.clone(), listener, answer };
         let registered = async {
             self.0.commands.send(command).await.ok()?;
             position.await.ok()
         };
-        let live = timeout(BOUND, registered)
-            .await
-            .ok()
-            .flatten()
-            .ok_or_else(|| LedgerError::Unavailable { why: "the fan-out does not run".into(), source: None })?;
-        let from = from.min(end.max(live));
-        Ok(waiting.subscription(self.0.scripts.clone(), self.0.header.clone(), uid.clone(), from, live))
+        let after = timeout(BOUND, registered).await.map_err(|_| LedgerError::timed_out())?;
+        Ok(after.map(|after| Live { after, entries }))
+    }
+
+    /// For a reader that fell behind: from the present end of the stream on, however long it takes; `None` when the fan-out has
+    /// ended.
+    pub(crate) async fn listen_again(&self, uid: &UnitId, share: &Share) -> Option<Live> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let listening = async { self.listen(uid, self.end(uid).await?, share).await };
+            match listening.await {
+                Ok(live) => return live,
+                Err(error) => {
+                    tracing::warn!(%uid, error = &error as &dyn std::error::Error, "a reader waits for Redis");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn run_bulk(&self, script: &Script, args: &[&[u8]]) -> Result<Value> {
+        run_on(&self.0.bulk, &self.0.header, script, args).await
     }
 
     /// Id of the unit's last event, kept or not; [`StreamId::ZERO`] where there was none.
@@ -85,14 +117,9 @@ impl Fanout {
     /// # Errors
     /// [`LedgerError::Unavailable`].
     pub async fn end(&self, uid: &UnitId) -> Result<StreamId> {
-        let out = uid.out_stream();
-        let mut ask = redis::pipe();
-        ask.cmd("XREVRANGE").arg(&out).arg("+").arg("-").arg("COUNT").arg(1);
-        ask.cmd("HGET").arg(keys::unit(uid)).arg("trimmed_to");
-        let mut replies = send_pipeline(&self.0.scripts, &ask).await?.into_iter();
-        let newest = entries(&out, replies.next().unwrap_or_default())?;
-        let trimmed = trimmed_to(&out, replies.next().unwrap_or_default())?;
-        Ok(newest.first().map_or(trimmed, |(id, _)| *id))
+        let args = [uid.as_str().as_bytes()];
+        let reply = run_on(&self.0.scripts, &self.0.header, &script::LAST_EVENT, &args).await?;
+        Fields::reply("last_event", reply)?.1.parsed("id")
     }
 
     /// This process' mail. Once: a second call gets a receiver that is closed.

@@ -55,6 +55,22 @@ impl Fields {
         Ok(Self { key: key.into(), map })
     }
 
+    /// From the reply to an `HMGET` of these names; what is absent is left out.
+    pub(crate) fn named(key: &str, names: &[&str], reply: Value) -> Result<Self> {
+        let mut map = HashMap::with_capacity(names.len());
+        for (name, value) in names.iter().zip(items(key, reply)?) {
+            if value != Value::Nil {
+                map.insert((*name).to_owned(), text(key, value)?);
+            }
+        }
+        Ok(Self { key: key.into(), map })
+    }
+
+    /// Bytes of all its texts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.map.values().map(String::len).sum()
+    }
+
     /// A script's reply: its word and its fields.
     pub(crate) fn reply(script: &str, value: Value) -> Result<(String, Self)> {
         let mut list = items(script, value)?;

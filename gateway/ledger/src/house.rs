@@ -62,6 +62,15 @@ impl Ledger {
         Fields::list("tend_lines", reply)?.iter().map(parse).collect()
     }
 
+    /// Goes on with a line that a script left before it was through with it. `true` when there are more.
+    ///
+    /// # Errors
+    /// [`crate::LedgerError::Unavailable`]; may be repeated. A line that was being gone on with then is looked at by
+    /// [`Self::tend_lines`] or [`Self::tend_places`].
+    pub async fn go_on(&self) -> Result<bool> {
+        Ok(Fields::reply("go_on", self.run(&script::GO_ON, &[]).await?)?.0 == "more")
+    }
+
     /// Looks at places, at most `limit` of all and as many of each of some owners, drawn at random: whoever has one and is cold
     /// loses it to who waits. No transition leaves such a place; lost or mended data may.
     ///

@@ -6,14 +6,14 @@
 //! | `unit:<uid>:in` | stream | one entry for each turn that is not settled, field `turn` its id, in order; the first is the taken one or the next | an entry goes when its turn is settled; never trimmed |
 //! | `unit:<uid>:out` | stream | events, field `event` the JSON, `seq` the worker's number, `after` what was trimmed before it was written, where there was no room | trimmed by entries and bytes; an entry for `detail_ttl`, longer while its turn is not settled; until `forget` |
 //! | `unit:<uid>:turns` | zset | turn ids, score 0 (ULIDs sort by time) | a member goes with its turn's hash |
-//! | `turn:<id>` | hash | prompt, options, shape, status, attempt, result, `stored` what of it is counted, … | for ever while not settled, then `turn_ttl` (its prompt `detail_ttl`), at most until its unit's `forget` |
+//! | `turn:<id>` | hash | prompt, options, shape, status, attempt, result, `prompt_head` and `result_head` what lists show, `stored` what of it is counted, … | for ever while not settled, then `turn_ttl` (its prompt `detail_ttl`), at most until its unit's `forget` |
 //! | `stored:<ownerkey>` | string | bytes that the owner has stored: texts of its turns, events, and a sum for each record | while it has any |
 //! | `open` | string | how many turns are not settled | for ever |
 //! | `ages` | zset | `prompt\|<turn>`, `turn\|<turn>`, `out\|<uid>`: what is removed next of a settled turn or an out-stream; score when, ms | until then, or until `forget` |
 //! | `owner:<key>:workspaces` | set | workspaces that the owner named | a member goes with `forget_workspace` |
 //! | `owner:<key>:units` | zset | unit names, score 0 | a member goes with `forget` |
-//! | `ws:<id>` | hash | `owner`; `holder` (uid with the lease); `unclean` (turn that was delivered on it and never settled); of one that was named also `open` (turns that name it and are not settled) and `erasing` | until `forget_workspace`: it says whose the workspace is; of a unit's own workspace until `forget` |
-//! | `ws:<id>:wait` | list | uids that wait for the lease, in order | while somebody waits |
+//! | `ws:<id>` | hash | `owner`; `holder` (uid with the lease); `joined` (how many ever joined its line); `unclean` (turn that was delivered on it and never settled); of one that was named also `open` (turns that name it and are not settled) and `erasing` | until `forget_workspace`: it says whose the workspace is; of a unit's own workspace until `forget` |
+//! | `ws:<id>:line` | zset | uids that wait for the lease; score: the how-manieth to join | while somebody waits |
 //! | `deadlines` | zset | `idle\|<uid>\|<gen>`, `start\|…`, `lifetime\|…`, `cancel\|…`, `turn\|…`; score when due, ms | until due or void |
 //! | `starts` | zset | uids with a start job; score: not before, or end of the lease, ms | until the worker is ready or the generation drains |
 //! | `starting` | zset | uids whose start a gateway works on; score: end of its lease, ms | as `starts` |
@@ -23,6 +23,7 @@
 //! | `queued:<ownerkey>` | set | turns of the owner's that wait | a member goes when its turn is taken or settled |
 //! | `hits:<ownerkey>` | hash | `cold`, `prewarmed`, `warm`: turns that were delivered so | for ever |
 //! | `drains` | zset | `<uid>\|<gen>` with a drain job; score: end of the lease, ms, of the unit's `drain_by` | until `exited` |
+//! | `unmoved` | set | `line <workspace>`, `room <ownerkey>`: lines that a script left before it was through with them | until `go_on` |
 //! | `lines` | set | workspaces that somebody waits for | until a reaper finds the line empty |
 //! | `erasures` | zset | uids that are being erased; score: when it was last gone on with, ms | until `forget` |
 //! | `strays:workloads`, `strays:folders` | zset | `<uid>\|<gen>` that the runtime has and no unit; score: when it may be removed, ms | until it is gone |
@@ -35,8 +36,11 @@
 //! | `mail:<gateway>` | stream | deliveries, cancels and drains for links on that gateway | 60 s after its last heartbeat |
 //! | `nudge:starts`, `nudge:drains` | stream | a uid when a job was written | about 100 entries |
 //! | `ws:<id>:grants` | hash | for each other owner that may use it: `<mode> <ownerkey>` | a field until it is revoked, or until its workspace's record goes |
+//! | `ws:<id>:guests` | zset | units that mount it, but the one whose own it is: `<ownerkey> <mode> <uid>`, score 0 | until `exited`, or ended for it |
+//! | `ws:<id>:leaving` | set | uids of such units that are ended for it | until `exited` |
 //! | `apikey:<id>` | hash | an API key: hash, owner, name, scopes, `created_ms expires_ms used_ms` | until it is revoked or expires |
 //! | `apikeys:<ownerkey>` | zset | ids of the owner's API keys; score: since when, ms | a member goes with its key, or when another is made |
+//! | `apikeys:<ownerkey>:until` | zset | ids of those that expire; score: when, ms | as in `apikeys:<ownerkey>` |
 //! | `rate:<ownerkey>` | string | when the owner's bucket of requests is full again, µs | until then |
 //! | `idem:<ownerkey>:<key>` | string | `<turn> <uid> <body hash>` | as long as its turn |
 //!

@@ -50,6 +50,10 @@ pub struct PoolCounts {
     pub idle: u64,
 }
 
+/// Units that one look takes, and what is read of each.
+const AT_ONCE: usize = 100;
+const NAMES: &[&str] = &["owner", "name", "state", "gen", "reason", "policy", "start_ms", "ready_ms", "idle_since"];
+
 impl Ledger {
     /// The owner's units that have a workload.
     ///
@@ -90,23 +94,22 @@ impl Ledger {
         let mut range = redis::cmd("ZRANGE");
         range.arg(key).arg(0).arg(-1);
         let mut uids = Vec::new();
-        for uid in items(key, self.command(&range).await?)? {
+        for uid in items(key, self.bulk_command(&range).await?)? {
             let uid = text(key, uid)?;
             uids.push(UnitId::parse(&uid).map_err(|e| crate::LedgerError::corrupt(key, e))?);
         }
-        if uids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipe = redis::pipe();
-        for uid in &uids {
-            pipe.cmd("HGETALL").arg(keys::unit(uid));
-        }
         let mut units = Vec::with_capacity(uids.len());
-        for (uid, value) in uids.into_iter().zip(self.pipeline(&pipe).await?) {
-            let fields = Fields::parse(&keys::unit(&uid), value)?;
-            // One that is gone since the list was read.
-            if !fields.is_empty() {
-                units.push(PoolUnit::parse(uid, &fields)?);
+        for some in uids.chunks(AT_ONCE) {
+            let mut pipe = redis::pipe();
+            for uid in some {
+                pipe.cmd("HMGET").arg(keys::unit(uid)).arg(NAMES);
+            }
+            for (uid, value) in some.iter().zip(self.bulk_pipeline(&pipe).await?) {
+                let fields = Fields::named(&keys::unit(uid), NAMES, value)?;
+                // One that is gone since the list was read.
+                if !fields.is_empty() {
+                    units.push(PoolUnit::parse(uid.clone(), &fields)?);
+                }
             }
         }
         Ok(units)

@@ -17,22 +17,25 @@ use crate::fields::{Fields, items, text};
 use crate::keys;
 use crate::mail::Mail;
 use crate::script::{self, Header};
+use crate::share::{EventJson, Share};
 use crate::stream_id::StreamId;
-use crate::subscription::{Entry, Listener, Written, entries, events, trimmed_to};
+use crate::subscription::{Entry, Listener, Written, entries, events, stream_id};
 
 /// A mailbox lives for a minute after its last heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const BLOCK: Duration = Duration::from_secs(5);
 /// How soon undelivered mail is offered again, and an unblocking that came too early is repeated.
 const AGAIN: Duration = Duration::from_millis(20);
-/// Entries per stream and read.
-const COUNT: usize = 128;
+/// Entries per stream and read; few, because one may be half a megabyte.
+const COUNT: usize = 16;
 
 /// A new listener. The answer is the id after which events come to it.
 pub(crate) struct Command {
     pub(crate) uid: UnitId,
     /// The stream's last id: where reading begins if nobody reads it yet.
     pub(crate) end: StreamId,
+    /// Whose memory its events are.
+    pub(crate) share: Share,
     pub(crate) listener: Listener,
     pub(crate) answer: oneshot::Sender<StreamId>,
 }
@@ -41,12 +44,23 @@ struct Stream {
     uid: UnitId,
     /// Last id that was handed to the listeners.
     position: StreamId,
+    /// The first listener's: most often all are the same owner's.
+    share: Share,
     listeners: Vec<Listener>,
 }
 
 impl Stream {
     fn offer(&mut self, entry: &Entry) {
         self.listeners.retain(|listener| listener.offer(entry.clone()));
+    }
+
+    /// An event for all of them, kept once. Where there is no room for it, each reads it again when there is.
+    fn event(&mut self, id: StreamId, json: Vec<u8>) {
+        self.position = id;
+        match self.share.try_take(json.len()) {
+            Some(held) => self.offer(&Entry::Event { id, json: EventJson::new(json, Some(held)) }),
+            None => self.listeners.clear(),
+        }
     }
 }
 
@@ -126,11 +140,11 @@ impl Reader {
     }
 
     fn listen(&mut self, command: Command) -> bool {
-        let Command { uid, end, listener, answer } = command;
+        let Command { uid, end, share, listener, answer } = command;
         let mut fresh = false;
         let stream = self.streams.entry(uid.out_stream()).or_insert_with(|| {
             fresh = true;
-            Stream { uid, position: end, listeners: Vec::new() }
+            Stream { uid, position: end, share, listeners: Vec::new() }
         });
         // Whoever gave up waiting for the answer is dropped with the first entry that it does not take.
         if answer.send(stream.position).is_ok() {
@@ -181,7 +195,7 @@ impl Reader {
             }
         }
         for (name, value) in names.iter().zip(send_pipeline(&self.scripts, &pipe).await?) {
-            let trimmed = trimmed_to(name, value)?;
+            let trimmed = stream_id(name, value)?;
             if let Some(stream) = self.streams.get_mut(name)
                 && trimmed > stream.position
             {
@@ -303,8 +317,7 @@ impl Reader {
             if after > stream.position {
                 stream.offer(&Entry::Gap { from: stream.position });
             }
-            stream.position = id;
-            stream.offer(&Entry::Event { id, json });
+            stream.event(id, json);
         }
         Ok(count)
     }

@@ -144,6 +144,7 @@ scripts! {
     ERASE_WORKSPACE = "erase_workspace", GoesOn;
     FORGET_WORKSPACE = "forget_workspace", GoesOn;
     AGE = "age", GoesOn;
+    GO_ON = "go_on", GoesOn;
     HEARTBEAT = "heartbeat", GoesOn;
     CLAIM_PERIOD = "claim_period", GoesOn;
     STRAYS = "strays", GoesOn;
@@ -156,7 +157,8 @@ scripts! {
     REVOKE_KEY = "revoke_key", GoesOn;
     LIST_KEYS = "list_keys", Reads;
     UNITS = "units", Reads;
-    PAGE = "page", Reads;
+    REPLAY = "replay", Reads;
+    LAST_EVENT = "last_event", Reads;
     USE_KEY = "use_key", Answers;
     THROTTLE = "throttle", Answers;
     ADD_USE = "add_use", GoesOn;

@@ -45,6 +45,9 @@ pub struct UnitRecord {
     pub erasing: bool,
 }
 
+/// Units that one look of a list takes: the shape of each may have a hundred kilobytes.
+const AT_ONCE: usize = 8;
+
 /// Where a list goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub UnitName);
@@ -95,10 +98,12 @@ impl Ledger {
     /// # Errors
     /// [`crate::LedgerError::Unavailable`], [`crate::LedgerError::Corrupt`].
     pub async fn unit(&self, uid: &UnitId) -> Result<Option<UnitRecord>> {
-        Ok(self.records(std::slice::from_ref(uid)).await?.pop())
+        let reply = self.run(&script::UNITS, &[uid.as_str().as_bytes()]).await?;
+        Ok(read_units(std::slice::from_ref(uid), reply)?.0.pop())
     }
 
-    /// The owner's units by name, at most `limit`, after the cursor; and where the list goes on.
+    /// The owner's units by name, after the cursor; and where the list goes on. At most `limit`, and not more when there are
+    /// `bytes` already.
     ///
     /// # Errors
     /// As [`Self::unit`].
@@ -107,40 +112,44 @@ impl Ledger {
         owner: &Owner,
         cursor: Option<Cursor>,
         limit: usize,
+        bytes: usize,
     ) -> Result<(Vec<UnitRecord>, Option<Cursor>)> {
         let from = cursor.map_or("-".to_owned(), |Cursor(name)| format!("({name}"));
         let mut range = redis::cmd("ZRANGE");
         range.arg(keys::owner_units(owner)).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(limit + 1);
         let mut names = Vec::new();
-        for name in items("owner:*:units", self.command(&range).await?)? {
+        for name in items("owner:*:units", self.bulk_command(&range).await?)? {
             let name = text("owner:*:units", name)?;
             names.push(UnitName::parse(name).map_err(|e| crate::LedgerError::corrupt("owner:*:units", e))?);
         }
-        let more = names.len() > limit;
-        names.truncate(limit);
-        let uids: Vec<_> = names.iter().map(|name| UnitId::of(owner, name)).collect();
-        let records = self.records(&uids).await?;
-        Ok((records, names.pop().filter(|_| more).map(Cursor)))
+        let (mut records, mut read, mut at) = (Vec::new(), 0, 0);
+        while at < names.len().min(limit) && read < bytes {
+            let some = &names[at..names.len().min(limit).min(at + AT_ONCE)];
+            let uids: Vec<_> = some.iter().map(|name| UnitId::of(owner, name)).collect();
+            let args: Vec<&[u8]> = uids.iter().map(|uid| uid.as_str().as_bytes()).collect();
+            let (more, size) = read_units(&uids, self.run_bulk(&script::UNITS, &args).await?)?;
+            records.extend(more);
+            (read, at) = (read + size, at + some.len());
+        }
+        let next = (at < names.len()).then(|| at.checked_sub(1).and_then(|last| names.into_iter().nth(last)));
+        Ok((records, next.flatten().map(Cursor)))
     }
+}
 
-    async fn records(&self, uids: &[UnitId]) -> Result<Vec<UnitRecord>> {
-        if uids.is_empty() {
-            return Ok(Vec::new());
+/// The records, and how many bytes they had.
+fn read_units(uids: &[UnitId], reply: Value) -> Result<(Vec<UnitRecord>, usize)> {
+    let (mut records, mut bytes) = (Vec::with_capacity(uids.len()), 0);
+    for (uid, value) in uids.iter().zip(items("units", reply)?) {
+        let mut parts = items("units", value)?.into_iter();
+        let fields = Fields::parse(&keys::unit(uid), parts.next().unwrap_or_default())?;
+        let entries = match parts.next() {
+            Some(Value::Int(n)) => u64::try_from(n).unwrap_or(0),
+            _ => 0,
+        };
+        if !fields.is_empty() {
+            bytes += fields.bytes();
+            records.push(UnitRecord::parse(uid, &fields, entries)?);
         }
-        let args: Vec<&[u8]> = uids.iter().map(|uid| uid.as_str().as_bytes()).collect();
-        let values = items("units", self.run(&script::UNITS, &args).await?)?;
-        let mut records = Vec::with_capacity(uids.len());
-        for (uid, value) in uids.iter().zip(values) {
-            let mut parts = items("units", value)?.into_iter();
-            let fields = Fields::parse(&keys::unit(uid), parts.next().unwrap_or_default())?;
-            let entries = match parts.next() {
-                Some(Value::Int(n)) => u64::try_from(n).unwrap_or(0),
-                _ => 0,
-            };
-            if !fields.is_empty() {
-                records.push(UnitRecord::parse(uid, &fields, entries)?);
-            }
-        }
-        Ok(records)
     }
+    Ok((records, bytes))
 }

@@ -293,7 +293,7 @@ impl Ledger {
         loop {
             let mut scan = redis::cmd("HSCAN");
             scan.arg(key).arg(&cursor).arg("COUNT").arg(AT_ONCE);
-            let mut reply = items(key, self.command(&scan).await?)?.into_iter();
+            let mut reply = items(key, self.bulk_command(&scan).await?)?.into_iter();
             cursor = text(key, reply.next().unwrap_or_default())?;
             let mut pairs = items(key, reply.next().unwrap_or_default())?.into_iter();
             while let (Some(field), Some(value)) = (pairs.next(), pairs.next()) {

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::fields::{Fields, items, number, text};
 use crate::stream_id::StreamId;
 use crate::submit::{Delivery, message};
+use crate::turn::head_of;
 use crate::{keys, script};
 
 /// A `done` event that is longer is cut where there is no room: half of what is kept free for a turn's end (`ENDING` in
@@ -91,7 +92,7 @@ pub enum Emitted {
     },
     /// It was written before.
     Repeat {
-        /// Its id, or that of the turn's first event that is still kept where it was trimmed.
+        /// Its id, or, of one that was followed by others, the last one's.
         id: StreamId,
     },
     /// It is not of the taken turn and was dropped.
@@ -189,13 +190,20 @@ impl Ledger {
     }
 
     /// A worker reads: the connection becomes the link, and a turn is taken for it if one is there. A generation that is not
-    /// ready yet gets [`Taken::Nothing`] and no link.
+    /// ready yet gets [`Taken::Nothing`] and no link. The turn that this connection `had` last is not given to it again.
     ///
     /// # Errors
     /// [`crate::LedgerError::Unavailable`]; may be repeated: what was taken is given again.
-    pub async fn take(&self, uid: &UnitId, generation: Generation, connection: u64) -> Result<Taken> {
+    pub async fn take(
+        &self,
+        uid: &UnitId,
+        generation: Generation,
+        connection: u64,
+        had: Option<&TurnId>,
+    ) -> Result<Taken> {
         let args = [number(generation.0), number(connection)];
-        let args = [uid.as_str().as_bytes(), args[0].as_bytes(), args[1].as_bytes()];
+        let had = had.map_or("", |turn| turn.as_str());
+        let args = [uid.as_str().as_bytes(), args[0].as_bytes(), args[1].as_bytes(), had.as_bytes()];
         let (word, fields) = Fields::reply("take", self.run(&script::TAKE, &args).await?)?;
         Ok(match word.as_str() {
             "turn" => Taken::Turn(message(&fields, None)?),
@@ -258,7 +266,8 @@ impl Ledger {
         let generation = number(generation.0);
         let seq = settle.seq.map(number).unwrap_or_default();
         let short = shortened(settle.done_json);
-        let args: [&[u8]; 9] = [
+        let (head, cut) = head_of(settle.done_json);
+        let args: [&[u8]; 11] = [
             uid.as_str().as_bytes(),
             generation.as_bytes(),
             turn.as_str().as_bytes(),
@@ -268,6 +277,8 @@ impl Ledger {
             seq.as_bytes(),
             settle.cache.as_deref().unwrap_or_default().as_bytes(),
             short.as_bytes(),
+            head.as_bytes(),
+            if cut { b"1" } else { b"" },
         ];
         let (word, fields) =
             Fields::reply("settle", self.run_or_lean(&script::SETTLE, &script::SETTLE_LEAN, &args).await?)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contract::{DispatchClaims, TurnId};
 use http::{HeaderMap, StatusCode};
-use ledger::{Admission, Bound, Ledger, LedgerError, Paced, Tokens, UsePart, Used};
+use ledger::{Admission, Bound, Ledger, Paced, Tokens, UsePart, Used};
 use settings::{Budget, Budgets, Settings};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;

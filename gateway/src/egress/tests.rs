@@ -36,7 +36,7 @@ impl Place {
         let (start, turn) = world.submit_cold("out").await;
         let generation = start.generation;
         world.ledger.ready(&uid("demo"), generation, None, 1).await.unwrap();
-        let taken = world.ledger.take(&uid("demo"), generation, 1).await.unwrap();
+        let taken = world.ledger.take(&uid("demo"), generation, 1, None).await.unwrap();
         assert!(matches!(taken, Taken::Turn(_)), "{taken:?}");
         let mut egress = Egress::new(&settings(toml)).unwrap();
         let parse = |answer: &&[&str]| answer.iter().map(|ip| ip.parse::<IpAddr>().unwrap()).collect();
@@ -72,7 +72,8 @@ impl Place {
         let fanout = self.world.ledger.fanout();
         let cancel = CancellationToken::new();
         let running = tokio::spawn(fanout.clone().run(cancel.clone()));
-        let mut subscription = fanout.subscribe(&uid("demo"), StreamId::ZERO).await.unwrap();
+        let mut subscription =
+            fanout.subscribe(&uid("demo"), StreamId::ZERO, &ledger::Share::new(1 << 20)).await.unwrap();
         let mut denied = Vec::new();
         loop {
             let entry = timeout(SOON, subscription.next()).await.expect("the turn's end").unwrap();

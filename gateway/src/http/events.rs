@@ -32,8 +32,9 @@ pub async fn events(State(app): State<App>, path: UnitPath, Query(query): Query<
         Some(false) => Some(app.fanout()?.end(&unit.uid).await?),
         _ => None,
     };
-    let subscription = app.fanout()?.subscribe(&unit.uid, from).await?;
-    Ok(stream::of_unit(&app, subscription, from, until))
+    let share = app.shares.of(&path.caller.owner);
+    let subscription = app.fanout()?.subscribe(&unit.uid, from, &share).await?;
+    Ok(stream::of_unit(&app, subscription, share, from, until))
 }
 
 /// A browser that reconnects repeats the URL it was given, so the header is the newer word.

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use super::body::JsonBody;
 use super::checks;
 use super::intake::{Intake, profile};
+use super::large::PAGE_BYTES;
 use super::problem::{Answer, Failure};
 use super::submit;
 use super::trace::Traceparent;
@@ -74,7 +75,7 @@ async fn target(app: &App, path: &UnitPath) -> Result<Target, Failure> {
     let thread = match session_of(&unit.name, &unit.owner) {
         Some(session) => Some(session),
         None => {
-            let last = app.ledger()?.turns(&unit.uid, None, 1).await?.pop();
+            let last = app.ledger()?.turns(&unit.uid, None, 1, PAGE_BYTES).await?.0.pop();
             last.and_then(|turn| UnitName::parse(turn.thread).ok())
         }
     };

@@ -9,6 +9,7 @@ mod health;
 mod intake;
 mod invoke;
 mod keys;
+mod large;
 mod named_workspaces;
 mod openapi;
 mod outcome;
@@ -44,7 +45,6 @@ use routes::Access;
 
 pub use outcome::TurnResult;
 pub use submit::AcceptedTurn;
-pub use workspaces::Looks;
 
 /// All routes. Whatever is answered otherwise (an unknown route, another method, a panic) is a problem document too.
 pub fn router(app: App) -> Router {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contract::{ErrorCode, FailReason, Source, Start, TurnId, UnitId, UnitName, Usage};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ledger::{TurnRecord, TurnStatus};
+use ledger::{Ledger, LedgerError, TurnRecord, TurnStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -68,9 +68,15 @@ impl Timing {
     }
 }
 
-/// Whether nothing more comes of a turn.
-pub fn is_settled(record: &TurnRecord) -> bool {
-    record.status.is_settled()
+/// The turn and what came of it, if it is settled. Asked often: nothing that may be large is read before, and no prompt ever.
+///
+/// # Errors
+/// As the ledger's.
+pub async fn settled(ledger: &Ledger, turn: &TurnId) -> Result<Option<Option<TurnRecord>>, LedgerError> {
+    match ledger.turn_status(turn).await? {
+        Some(status) if status.is_settled() => Ok(ledger.outcome(turn).await?.map(Some)),
+        status => Ok(status.map(|_| None)),
+    }
 }
 
 /// Counts a settled turn.

@@ -25,6 +25,7 @@ fn record(status: TurnStatus) -> TurnRecord {
             "type": "done", "generation": 1_010, "ok": true, "reply": "done", "sessionId": "s",
             "usage": {"input_tokens": 1}, "detail": null,
         })),
+        cut: false,
         reason: None,
         detail: None,
         commits: vec![json!({"sha": "c0"})],

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::IntoResponse;
 use contract::{UnitId, UnitName};
 use ledger::{Hits, PoolCounts, PoolUnit, UnitState};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::large;
 use super::problem::Answer;
 use super::views::time;
 use crate::address::shown_name;
@@ -73,6 +72,7 @@ pub struct OwnerCounts {
 /// The caller's part; with the scope `units:admin` also how many each owner has.
 pub async fn get(State(app): State<App>, caller: Caller) -> Answer {
     let ledger = app.ledger()?;
+    let room = app.shares.room(&caller.owner).await?;
     let units = ledger.pool(&caller.owner).await?;
     let Hits { warm, prewarmed, cold } = ledger.hits(&caller.owner).await?;
     let owners = match caller.may(Scope::Admin) {
@@ -88,7 +88,7 @@ pub async fn get(State(app): State<App>, caller: Caller) -> Answer {
         live_per_owner: app.settings.limits.live_per_owner,
         owners,
     };
-    Ok(Json(pool).into_response())
+    large::json(room, &pool)
 }
 
 fn member(unit: PoolUnit) -> PoolMember {

@@ -2,16 +2,48 @@
 //! worker put into an event must not be able to break a frame or a process.
 
 use bytes::Bytes;
+use ledger::EventJson;
 
-/// One event. `id` becomes the reader's `Last-Event-ID`.
-pub fn event(id: Option<&str>, kind: &str, data: &str) -> Bytes {
-    let mut frame = String::with_capacity(data.len() + kind.len() + 64);
+/// Longer data is sent from where it lies, and not copied for each reader.
+const COPIED_BYTES: usize = 4 << 10;
+
+/// A copy counts for as long as what it was copied from.
+struct Copied {
+    frame: Bytes,
+    _json: EventJson,
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
+/// An event of the ledger's, in pieces. It counts against its owner's share until all of it was sent.
+pub fn stored(id: &str, kind: &str, json: &EventJson) -> Vec<Bytes> {
+    if json.len() <= COPIED_BYTES || json.contains(['\r', '\n']) {
+        let frame = event(Some(id), kind, json);
+        return vec![Bytes::from_owner(Copied { frame, _json: json.clone() })];
+    }
+    let mut before = head(Some(id), kind, 0);
+    before.push_str("data: ");
+    vec![before.into(), Bytes::from_owner(json.clone()), Bytes::from_static(b"\n\n")]
+}
+
+fn head(id: Option<&str>, kind: &str, room: usize) -> String {
+    let mut frame = String::with_capacity(room + kind.len() + 64);
     if let Some(id) = id {
         push(&mut frame, "id", id);
     }
     if !kind.contains(['\r', '\n']) {
         push(&mut frame, "event", kind);
     }
+    frame
+}
+
+/// One event. `id` becomes the reader's `Last-Event-ID`.
+pub fn event(id: Option<&str>, kind: &str, data: &str) -> Bytes {
+    let mut frame = head(id, kind, data.len());
     // A line break inside of the data begins another `data:`; JSON has none, so this is for what is not JSON.
     for line in data.split(['\r', '\n']) {
         push(&mut frame, "data", line);

@@ -1,12 +1,13 @@
 //! Event streams: a unit's events without end, or one turn's until it is settled.
 //!
 //! A turn's stream carries the events of that turn and those of the unit that belong to no turn. Just before the last event
-//! comes a comment `server-timing …; rekindle-start …`, because headers were sent long ago. A reader that is too slow gets
-//! `lagged` as its last event and may come back with `Last-Event-ID`.
+//! comes a comment `server-timing …; rekindle-start …`, because headers were sent long ago. What a reader has not taken yet is
+//! of its owner's share of memory; a slow one gets what it missed from the ledger when it gets there.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use contract::{FailReason, Start, TurnId};
 use futures_util::{StreamExt, stream};
 use http::header;
-use ledger::{Entry, StreamId, Subscription, TurnRecord, TurnStatus};
+use ledger::{Entry, EventJson, Share, StreamId, Subscription, TurnRecord, TurnStatus};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -52,16 +53,22 @@ impl Head<'_> {
 
 /// Answers with a unit's events, from where the subscription begins, up to a last one; without one until the reader leaves
 /// or the gateway shuts down.
-pub fn of_unit(app: &App, subscription: Subscription, from: StreamId, until: Option<StreamId>) -> Response {
-    let mut reader = Reader::new(app, subscription, None);
+pub fn of_unit(
+    app: &App,
+    subscription: Subscription,
+    share: Arc<Share>,
+    from: StreamId,
+    until: Option<StreamId>,
+) -> Response {
+    let mut reader = Reader::new(app, subscription, share, None);
     reader.ended = until.is_some_and(|until| from >= until);
     reader.until = until;
     respond(reader)
 }
 
 /// Answers with a turn's events until it is settled.
-pub fn of_turn(app: &App, subscription: Subscription, turn: TurnId) -> Response {
-    respond(Reader::new(app, subscription, Some(turn)))
+pub fn of_turn(app: &App, subscription: Subscription, share: Arc<Share>, turn: TurnId) -> Response {
+    respond(Reader::new(app, subscription, share, Some(turn)))
 }
 
 fn respond(reader: Reader) -> Response {
@@ -81,6 +88,8 @@ fn respond(reader: Reader) -> Response {
 struct Reader {
     app: App,
     subscription: Subscription,
+    /// Remembered as the owner's for as long as it is used.
+    _share: Arc<Share>,
     /// Only this turn's, until it is settled.
     turn: Option<TurnId>,
     /// Only up to this event.
@@ -95,12 +104,13 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(app: &App, subscription: Subscription, turn: Option<TurnId>) -> Self {
+    fn new(app: &App, subscription: Subscription, share: Arc<Share>, turn: Option<TurnId>) -> Self {
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             app: app.clone(),
             subscription,
+            _share: share,
             turn,
             until: None,
             keep_alive,
@@ -137,6 +147,10 @@ impl Reader {
         self.ended = true;
     }
 
+    fn forward(&mut self, id: &str, kind: &str, json: &EventJson) {
+        self.pending.extend(sse::stored(id, kind, json));
+    }
+
     async fn entry(&mut self, entry: Option<Entry>) {
         match entry {
             // What came later was not asked for: the last event was trimmed meanwhile.
@@ -149,40 +163,32 @@ impl Reader {
                 let data = json!({ "type": "gap", "from": from.to_string() });
                 self.pending.push_back(sse::event(None, "gap", &data.to_string()));
             }
-            Some(Entry::Lagged) => {
-                let detail = "this reader was too slow; come back with Last-Event-ID";
-                let data = json!({ "type": "lagged", "detail": detail });
-                self.end(sse::event(None, "lagged", &data.to_string()));
-            }
             None => self.end(sse::comment("the stream ended; come back with Last-Event-ID")),
         }
     }
 
-    async fn event(&mut self, id: &str, json: &str) {
+    async fn event(&mut self, id: &str, json: &EventJson) {
         let head = Head::of(json);
-        let frame = sse::event(Some(id), &head.kind, json);
         let Some(turn) = self.turn.as_ref() else {
-            self.pending.push_back(frame);
-            return;
+            return self.forward(id, &head.kind, json);
         };
         if head.turn_id.as_deref().is_some_and(|other| other != turn.as_str()) {
             return;
         }
         self.keep_alive.reset();
         if head.settles(turn) {
-            if let Some(record) = record(&self.app, self.turn.as_ref()).await {
+            if let Some(record) = settled(&self.app, self.turn.as_ref()).await {
                 self.timing(&record);
             }
-            self.end(frame);
-        } else {
-            self.pending.push_back(frame);
+            self.ended = true;
         }
+        self.forward(id, &head.kind, json);
     }
 
     /// Nothing came for a while.
     async fn silence(&mut self) {
         self.pending.push_back(sse::comment("keep-alive"));
-        let Some(record) = record(&self.app, self.turn.as_ref()).await.filter(outcome::is_settled) else {
+        let Some(record) = settled(&self.app, self.turn.as_ref()).await else {
             return;
         };
         if self.settled_in_silence {
@@ -201,8 +207,8 @@ impl Reader {
     }
 }
 
-async fn record(app: &App, turn: Option<&TurnId>) -> Option<TurnRecord> {
-    app.ledger().ok()?.turn(turn?).await.ok().flatten()
+async fn settled(app: &App, turn: Option<&TurnId>) -> Option<TurnRecord> {
+    outcome::settled(app.ledger().ok()?, turn?).await.ok()??
 }
 
 /// The last event of a settled turn whose own was trimmed.

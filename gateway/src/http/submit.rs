@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use contract::{ErrorCode, Start, TurnId, UnitId, UnitName};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use ledger::{Entry, StoredBound, StreamId, Submission, Submitted, Subscription, TurnRecord};
+use ledger::{Entry, Share, StoredBound, StreamId, Submission, Submitted, Subscription, TurnRecord};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::{Instant, interval, timeout_at};
@@ -82,11 +82,12 @@ pub async fn answer(app: &App, caller: &Caller, headers: &HeaderMap, submission:
     if preferences.respond_async && preferences.wait.is_none() {
         return Ok(call.accepted_answer());
     }
-    let subscription = app.fanout()?.subscribe(&call.accepted.uid, call.accepted.after).await?;
     if wants_events(headers) {
-        return Ok(call.with_known_start(stream::of_turn(app, subscription, call.accepted.turn.clone())));
+        let share = app.shares.of(&caller.owner);
+        let subscription = app.fanout()?.subscribe(&call.accepted.uid, call.accepted.after, &share).await?;
+        return Ok(call.with_known_start(stream::of_turn(app, subscription, share, call.accepted.turn.clone())));
     }
-    call.wait(subscription).await
+    call.wait().await
 }
 
 /// Says what to delete so that there is room again.
@@ -176,7 +177,8 @@ impl Call<'_> {
     }
 
     /// The turn's result; when the wait is over first, 504, or 202 for who asked for that as well.
-    async fn wait(&self, subscription: Subscription) -> Answer {
+    async fn wait(&self) -> Answer {
+        let subscription = self.subscribe(self.accepted.after).await?;
         let limits = &self.app.settings.limits;
         let wait = self.preferences.wait.unwrap_or(Duration::from_secs(limits.default_wait_sec));
         let settled = tokio::select! {
@@ -205,6 +207,12 @@ impl Call<'_> {
         Ok(self.with_applied(response))
     }
 
+    /// Its own share: what it reads it drops at once, and readers that are slow do not keep it waiting.
+    async fn subscribe(&self, from: StreamId) -> Result<Subscription, Failure> {
+        let share = Share::new(self.app.settings.limits.event_bytes);
+        Ok(self.app.fanout()?.subscribe(&self.accepted.uid, from, &share).await?)
+    }
+
     /// Waits for the turn's last event, and looks at the turn itself now and then: that event may have been trimmed before
     /// it was read (a retry long after, a gap).
     async fn settled(&self, mut subscription: Subscription) -> Result<TurnRecord, Failure> {
@@ -223,8 +231,8 @@ impl Call<'_> {
                         Head::of(&json).settles(turn)
                     }
                     Some(Entry::Gap { .. }) => true,
-                    Some(Entry::Lagged) | None => {
-                        subscription = self.app.fanout()?.subscribe(&self.accepted.uid, seen).await?;
+                    None => {
+                        subscription = self.subscribe(seen).await?;
                         true
                     }
                 },
@@ -242,8 +250,8 @@ impl Call<'_> {
     /// The turn, if it is settled.
     async fn look(&self) -> Result<Option<TurnRecord>, Failure> {
         let turn = &self.accepted.turn;
-        match self.app.ledger()?.turn(turn).await {
-            Ok(Some(record)) => Ok(outcome::is_settled(&record).then_some(record)),
+        match outcome::settled(self.app.ledger()?, turn).await {
+            Ok(Some(settled)) => Ok(settled),
             Ok(None) => Err(Failure::not_found("turn any more: its unit was erased").of_turn(turn)),
             // The turn is safe; the next look may succeed.
             Err(error) if error.retry_after().is_some() => Ok(None),

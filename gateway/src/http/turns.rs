@@ -8,6 +8,7 @@ use ledger::Cancel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::large::{self, PAGE_BYTES};
 use super::problem::{Answer, Failure};
 use super::query::Query;
 use super::unit_path::{TurnPath, UnitPath};
@@ -23,7 +24,8 @@ pub struct Which {
     limit: Option<usize>,
 }
 
-/// Turns of a unit, the newest first.
+/// Turns of a unit, the newest first, with the beginnings of their texts. A page may have fewer turns than were asked for:
+/// `next` says whether there are more.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TurnList {
     turns: Vec<TurnView>,
@@ -43,16 +45,19 @@ pub struct Cancelled {
 pub async fn list(State(app): State<App>, path: UnitPath, Query(which): Query<Which>) -> Answer {
     let limit = limit(which.limit)?;
     let unit = path.record(&app).await?;
-    let mut turns = app.ledger()?.turns(&unit.uid, which.before, limit + 1).await?;
-    let more = turns.len() > limit;
-    turns.truncate(limit);
+    let room = app.shares.room(&path.caller.owner).await?;
+    let (turns, more) = app.ledger()?.turns(&unit.uid, which.before, limit, PAGE_BYTES).await?;
     let next = turns.last().filter(|_| more).map(|turn| turn.turn.clone());
-    Ok(Json(TurnList { turns: turns.into_iter().map(TurnView::from).collect(), next }).into_response())
+    large::json(room, &TurnList { turns: turns.into_iter().map(TurnView::from).collect(), next })
 }
 
 /// `GET /v1/turns/{turn}`: its prompt, status and result.
 pub async fn get(State(app): State<App>, path: TurnPath) -> Answer {
-    Ok(Json(TurnView::from(path.record(&app).await?)).into_response())
+    let room = app.shares.room(&path.caller.owner).await?;
+    // First whose it is: nobody reads megabytes of another owner's.
+    path.record(&app).await?;
+    let whole = app.ledger()?.turn(&path.turn).await?.ok_or_else(|| Failure::not_found("turn"))?;
+    large::json(room, &TurnView::from(whole))
 }
 
 /// `POST /v1/turns/{turn}/cancel`: idempotent; the worker stays warm.

@@ -75,12 +75,12 @@ impl FromRequestParts<App> for TurnPath {
 }
 
 impl TurnPath {
-    /// The turn's record.
+    /// The turn's record, with the beginnings of its texts.
     ///
     /// # Errors
     /// 404 when there is none or it is somebody else's.
     pub async fn record(&self, app: &App) -> Result<TurnRecord, Failure> {
-        let record = app.ledger()?.turn(&self.turn).await?;
+        let record = app.ledger()?.turn_head(&self.turn).await?;
         record.filter(|turn| self.caller.may_see(&turn.owner)).ok_or_else(|| Failure::not_found("turn"))
     }
 }

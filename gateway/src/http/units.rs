@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::large::{self, PAGE_BYTES};
 use super::preferences::{PREFERENCE_APPLIED, Preferences};
 use super::problem::{Answer, Failure};
 use super::query::Query;
@@ -35,7 +36,7 @@ pub struct Which {
     limit: Option<usize>,
 }
 
-/// The caller's units by full name.
+/// The caller's units by full name. A page may have fewer units than were asked for: `next` says whether there are more.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct UnitList {
     units: Vec<UnitView>,
@@ -57,9 +58,10 @@ pub fn limit(asked: Option<usize>) -> Result<usize, Failure> {
 /// `GET /v1/units`: the caller's own, paged.
 pub async fn list(State(app): State<App>, caller: Caller, Query(which): Query<Which>) -> Answer {
     let limit = limit(which.limit)?;
-    let (units, next) = app.ledger()?.units(&caller.owner, which.cursor.map(Cursor), limit).await?;
+    let room = app.shares.room(&caller.owner).await?;
+    let (units, next) = app.ledger()?.units(&caller.owner, which.cursor.map(Cursor), limit, PAGE_BYTES).await?;
     let units = units.into_iter().map(UnitView::from).collect();
-    Ok(Json(UnitList { units, next: next.map(|Cursor(name)| name) }).into_response())
+    large::json(room, &UnitList { units, next: next.map(|Cursor(name)| name) })
 }
 
 /// `GET /v1/units/{unit}`.

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::IntoResponse;
 use contract::{ErrorCode, Owner, UnitId, UnitName};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::ToSpan;
@@ -13,6 +11,7 @@ use ledger::{UsageRow, Used};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::large;
 use super::problem::{Answer, Failure};
 use super::query::Query;
 use super::units::limit;
@@ -132,6 +131,7 @@ pub async fn get(State(app): State<App>, caller: Caller, Query(which): Query<Whi
     let limit = limit(which.limit)?;
     let after = which.cursor.as_deref().map(cursor_key).transpose()?;
     let ledger = app.ledger()?;
+    let room = app.shares.room(&caller.owner).await?;
     let to = which.to.map(number).transpose()?;
     let to = if let Some(to) = to { to } else { ledger.today().await? };
     let from = which.from.map(number).transpose()?.unwrap_or(to.saturating_sub(USUAL_DAYS));
@@ -160,7 +160,7 @@ pub async fn get(State(app): State<App>, caller: Caller, Query(which): Query<Whi
     }
     let next = page.rows.last_key_value().filter(|_| more).map(|(key, _)| cursor(key));
     let rows = page.rows.into_values().collect();
-    Ok(Json(UsageReport { from: day(from), to: day(to), group_by: groups, rows, next }).into_response())
+    large::json(room, &UsageReport { from: day(from), to: day(to), group_by: groups, rows, next })
 }
 
 fn groups(text: &str) -> Result<Vec<Group>, Failure> {

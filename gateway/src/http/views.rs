@@ -103,6 +103,10 @@ pub struct TurnView {
     pub status: &'static str,
     /// What to do.
     pub prompt: String,
+    /// In lists: whether `prompt`, `reply`, `output` or another text is its beginning only or left out. The turn by itself has
+    /// all of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// Why it fired.
     pub trigger: contract::Trigger,
     /// The conversation thread.
@@ -182,6 +186,7 @@ impl From<TurnRecord> for TurnView {
             turn_id: turn.turn,
             uid: turn.uid,
             prompt: turn.prompt,
+            truncated: turn.cut,
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Workspaces, read only, through the runtime's `inspect`: files as they are now, commits, differences.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::Json;
@@ -24,36 +22,19 @@ use crate::auth::Caller;
 const LOOKS_PER_OWNER: usize = 2;
 /// How long one more waits for its turn.
 const WAIT: Duration = Duration::from_secs(5);
-/// Owners that are remembered before those without a look are forgotten.
-const OWNERS_KEPT: usize = 1024;
 /// Bytes of the whole file, of which the body may be the first part.
 const SIZE: HeaderName = HeaderName::from_static("rekindle-size");
 /// Whether the body is only the first part.
 const TRUNCATED: HeaderName = HeaderName::from_static("rekindle-truncated");
 
-/// Who looks at the moment: no owner takes all the places that the runtime has.
-#[derive(Debug, Default)]
-pub struct Looks(Mutex<HashMap<Owner, Weak<Semaphore>>>);
-
-impl Looks {
-    async fn admit(&self, owner: &Owner) -> Result<OwnedSemaphorePermit, Failure> {
-        let places = {
-            let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if owners.len() >= OWNERS_KEPT {
-                owners.retain(|_, places| places.strong_count() > 0);
-            }
-            owners.get(owner).and_then(Weak::upgrade).unwrap_or_else(|| {
-                let places = Arc::new(Semaphore::new(LOOKS_PER_OWNER));
-                owners.insert(owner.clone(), Arc::downgrade(&places));
-                places
-            })
-        };
-        match tokio::time::timeout(WAIT, places.acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => {
-                let detail = format!("at most {LOOKS_PER_OWNER} looks into workspaces at one time; try again");
-                Err(Failure::new(ErrorCode::TooMany, detail).retry_after(Duration::from_secs(1)))
-            }
+/// No owner takes all the places that the runtime has.
+async fn admit(app: &App, owner: &Owner) -> Result<OwnedSemaphorePermit, Failure> {
+    let places = app.looks.of(owner, || Semaphore::new(LOOKS_PER_OWNER));
+    match tokio::time::timeout(WAIT, places.acquire_owned()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => {
+            let detail = format!("at most {LOOKS_PER_OWNER} looks into workspaces at one time; try again");
+            Err(Failure::new(ErrorCode::TooMany, detail).retry_after(Duration::from_secs(1)))
         }
     }
 }
@@ -100,7 +81,7 @@ impl WorkspaceAt {
         let seen = access.filter(|access| access.granted.is_some() || self.caller.may_see(&access.owner));
         seen.ok_or_else(|| Failure::not_found("workspace"))?;
         // Who looks pays for it, not who shared.
-        let _place = app.looks.admit(&self.caller.owner).await?;
+        let _place = admit(app, &self.caller.owner).await?;
         let request = InspectRequest { workspace: self.id, look, deadline_sec: None };
         app.runtime.inspect(&request).await.map_err(|error| match error {
             RuntimeError::NotFound => {

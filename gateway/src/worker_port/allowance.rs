@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use contract::TurnId;
 use relay::Pace;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -58,12 +59,14 @@ struct Said {
     bytes: Pace,
     slowed: u64,
     turn_bytes: u64,
+    /// The turn that was given out last.
+    turn: Option<TurnId>,
 }
 
 impl Allowance {
     pub(super) fn new(limits: Rates) -> Self {
         let commands = Pace::new(limits.commands.into(), BURST);
-        let said = Said { commands, bytes: Pace::new(limits.bytes, BURST), slowed: 0, turn_bytes: 0 };
+        let said = Said { commands, bytes: Pace::new(limits.bytes, BURST), slowed: 0, turn_bytes: 0, turn: None };
         Self { limits, said: Mutex::new(said), buffers: Arc::new(Semaphore::new(BUFFERED_KIB)) }
     }
 
@@ -82,10 +85,17 @@ impl Allowance {
         Ok(wait)
     }
 
-    /// Another turn is given out: what was said of the last one is forgotten.
-    pub(super) fn begin_turn(&self) {
+    /// A turn is given out. Of another one, what was said of the last is forgotten; the same again, to a connection that had it
+    /// not, counts as if the worker had said it: it may connect and read as often as it likes.
+    pub(super) fn give(&self, turn: &TurnId, bytes: usize) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        (said.slowed, said.turn_bytes) = (0, 0);
+        if said.turn.as_ref() == Some(turn) {
+            // The next command waits for it.
+            said.bytes.take(bytes as u64);
+            said.turn_bytes = said.turn_bytes.saturating_add(bytes as u64);
+        } else {
+            (said.slowed, said.turn_bytes, said.turn) = (0, 0, Some(turn.clone()));
+        }
     }
 
     /// Room for the rest of a long command; waits while others of the generation have it.
@@ -118,7 +128,7 @@ mod tests {
             |n| (0..n).map(|_| allowance.spend(1)).filter(|spent| matches!(spent, Ok(wait) if !wait.is_zero())).count();
         assert_eq!(slowed(45), 5);
         assert_eq!(allowance.spend(1), Err(Flooded));
-        allowance.begin_turn();
+        allowance.give(&TurnId::new(1, 1), 0);
         assert!(allowance.spend(1).is_ok());
     }
 
@@ -128,5 +138,19 @@ mod tests {
         assert_eq!(allowance.spend(1000), Ok(Duration::ZERO));
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(allowance.spend(1), Err(Flooded));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_is_given_again_counts_and_forgets_nothing() {
+        let allowance = Allowance::new(Rates { commands: 10, bytes: 1000, slowed: 50, turn_bytes: 10_000 });
+        let turn = TurnId::new(1, 1);
+        allowance.give(&turn, 4000);
+        assert_eq!(allowance.spend(10), Ok(Duration::ZERO), "the first time is free");
+        allowance.give(&turn, 4500);
+        assert!(allowance.spend(10).is_ok_and(|wait| wait > Duration::from_millis(500)));
+        allowance.give(&turn, 6000);
+        assert_eq!(allowance.spend(10), Err(Flooded));
+        allowance.give(&TurnId::new(1, 2), 4000);
+        assert!(allowance.spend(10).is_ok());
     }
 }

@@ -3,7 +3,7 @@
 //! The gateway stamps the generation and lets nothing through that is not a worker's to say. What it writes is the contract's
 //! own form: fields that the contract does not have are left out.
 
-use contract::{EventBody, FailReason, Generation, TurnId, UnitEvent};
+use contract::{EventBody, FailReason, Generation, TurnId, UnitEvent, WorkspaceId};
 use serde_json::Value;
 
 /// Why an event is not written. The texts go to whoever wrote the worker.
@@ -17,6 +17,8 @@ pub(super) enum EventError {
     NoType,
     #[error("unknown event type `{0}`; it was dropped")]
     Unknown(String),
+    #[error("workspace `{0}` is not one that this worker may write to; the event was dropped")]
+    NotItsWorkspace(WorkspaceId),
     #[error("an event of type `{0}` lacks a field or has one of a wrong type; it was dropped")]
     Malformed(String),
     #[error("`{0}` is the platform's own word; it was dropped")]
@@ -34,6 +36,8 @@ pub(super) struct Said {
     pub(super) seq: Option<u64>,
     /// Its type.
     pub(super) kind: String,
+    /// The workspace that it tells a commit of.
+    pub(super) commit_of: Option<WorkspaceId>,
     /// The stamped event.
     pub(super) json: String,
     /// Set when it is the turn's last word.
@@ -81,12 +85,22 @@ pub(super) fn parse(bytes: &[u8], generation: Generation, most_bytes: usize) -> 
         }
         body if !body.is_workers() => return Err(EventError::NotWorkers(kind)),
         EventBody::Unknown(_) => return Err(EventError::Unknown(kind)),
+        EventBody::Commit { sha, .. } if !is_object(sha) => return Err(EventError::Malformed(kind)),
         _ => {}
     }
     event.generation = generation;
+    let commit_of = match &event.body {
+        EventBody::Commit { workspace, .. } => Some(workspace.clone()),
+        _ => None,
+    };
     let done = take_done(&mut event.body);
     let json = serde_json::to_string(&event).map_err(|e| EventError::NotJson(e.to_string()))?;
-    Ok(Said { turn: event.turn_id, seq: event.seq, kind, json, done })
+    Ok(Said { turn: event.turn_id, seq: event.seq, kind, commit_of, json, done })
+}
+
+/// Whether it is the whole name of a git object, by either hash.
+fn is_object(sha: &str) -> bool {
+    matches!(sha.len(), 40 | 64) && sha.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// What a foreign worker may leave out, and what no worker may say of itself.
@@ -175,6 +189,17 @@ mod tests {
     fn other_events_are_refused_with_the_reason() {
         assert_eq!(parse_value(&json!({"type": "dance"})), Err(EventError::Unknown("dance".into())));
         assert_eq!(parse_value(&json!({"type": "message-delta"})), Err(EventError::Malformed("message-delta".into())));
+        let commit = |sha: &str| {
+            parse_value(
+                &json!({"type": "commit", "workspace": "w", "sha": sha, "files": 1, "insertions": 1, "deletions": 0}),
+            )
+        };
+        let named = commit(&"0a".repeat(20)).unwrap();
+        assert_eq!(named.commit_of.unwrap().as_str(), "w");
+        assert!(commit(&"0a".repeat(32)).is_ok());
+        for sha in ["", "abc", &"0A".repeat(20), &"0a".repeat(21), &"x".repeat(40), &"0a".repeat(20_000)] {
+            assert_eq!(commit(sha), Err(EventError::Malformed("commit".into())), "{sha:.50}");
+        }
         for wrong in [json!([]), json!("x"), json!({}), json!({"type": 1})] {
             assert_eq!(parse_value(&wrong), Err(EventError::NoType));
         }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod callers;
+mod large;
 mod pool;
 mod refusals;
 mod serving;

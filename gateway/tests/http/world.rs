@@ -203,7 +203,7 @@ pub struct Worker {
 impl Worker {
     /// Takes the next turn and says so.
     pub async fn take(&self) -> TurnMessage {
-        let Taken::Turn(turn) = self.ledger.take(&self.uid, self.generation, 1).await.unwrap() else {
+        let Taken::Turn(turn) = self.ledger.take(&self.uid, self.generation, 1, None).await.unwrap() else {
             panic!("nothing to take");
         };
         let start = serde_json::to_value(turn.start).unwrap();

@@ -18,7 +18,7 @@ async fn a_turn_that_takes_too_long_ends_and_the_next_generation_is_asked_about_
     assert_eq!(world.state(&patient.0).await, UnitState::Live { generation: patient.1 });
     let next = world.state(&slow.0).await.generation().unwrap();
     world.ledger.ready(&slow.0, next, Some("nonce"), 1).await.unwrap();
-    match world.ledger.take(&slow.0, next, 1).await.unwrap() {
+    match world.ledger.take(&slow.0, next, 1, None).await.unwrap() {
         Taken::Turn(turn) => assert_eq!(turn.tell, Some(Tell::Timeout)),
         other => panic!("{other:?}"),
     }

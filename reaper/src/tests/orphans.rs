@@ -116,7 +116,7 @@ async fn what_a_ledger_forgot_is_ended() {
     assert_eq!(world.runtime.calls(), Vec::<String>::new());
     world.redis.flush().await;
     world.runtime.called(&format!("destroy {}", id(&busy)), 1).await;
-    assert!(matches!(world.ledger.take(&busy.0, busy.1, 1).await.unwrap(), Taken::Over));
+    assert!(matches!(world.ledger.take(&busy.0, busy.1, 1, None).await.unwrap(), Taken::Over));
     reaper.stop().await;
 }
 

@@ -201,7 +201,7 @@ impl World {
         self.runtime.has_workload(&format!("{uid}-{generation}"), "running", None);
         let ready = self.ledger.ready(&uid, generation, Some("nonce"), 1).await.unwrap();
         assert!(!matches!(ready, Ready::Over), "{ready:?}");
-        match self.ledger.take(&uid, generation, 1).await.unwrap() {
+        match self.ledger.take(&uid, generation, 1, None).await.unwrap() {
             Taken::Turn(turn) => (uid, generation, turn.turn_id),
             other => panic!("{other:?}"),
         }
@@ -231,7 +231,7 @@ impl World {
         let fanout = self.ledger.fanout();
         let stop = CancellationToken::new();
         let running = tokio::spawn(fanout.clone().run(stop.clone()));
-        let mut events = fanout.subscribe(uid, StreamId::ZERO).await.unwrap();
+        let mut events = fanout.subscribe(uid, StreamId::ZERO, &ledger::Share::new(1 << 20)).await.unwrap();
         let found = timeout(SOON, async {
             loop {
                 match next(&mut events).await {

@@ -20,7 +20,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use self::wire::{Heard, Pace, say};
-use crate::support::MINUTE;
+use crate::support::{MINUTE, resident_kib};
 
 /// Short times, so that waiting for their end is short too.
 const SETTINGS: &str = "[edge]\nhead_sec = 2\nbody_sec = 1\nbody_bytes_per_sec = 1000\nstall_sec = 3\n\
@@ -28,12 +28,6 @@ const SETTINGS: &str = "[edge]\nhead_sec = 2\nbody_sec = 1\nbody_bytes_per_sec =
 const LEAST_CASES: usize = 80;
 /// What the gateway may grow by over the whole table; single cases send as much as 16 MB.
 const GROWTH_KIB: u64 = 48 << 10;
-
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the gateway's status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its size");
-    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
-}
 
 #[tokio::test]
 async fn hostile_requests_are_refused_and_cost_nothing() {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
-use tests::sse::Event;
+use tests::sse::{Event, Events};
 use tests::stack::{Backend, Options, Stack};
+use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{MINUTE, exec_profile, find};
+use crate::support::{MINUTE, exec_profile, find, resident_kib};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -56,6 +58,59 @@ async fn late_and_returning_readers_see_every_event_once() {
     let numbers: Vec<u64> = late.iter().filter_map(|e| e.data["seq"].as_u64()).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "numbered without a hole");
     assert_eq!(find(&late, "done").data["ok"], true);
+}
+
+/// Readers that take nothing, and what the gateway may grow by for all of them.
+const IDLE: usize = 40;
+const GROWTH_KIB: u64 = 16 << 10;
+/// Turns of a megabyte each.
+const TURNS: usize = 8;
+
+async fn turns(mut events: Events) -> Vec<Event> {
+    let mut seen = Vec::new();
+    for _ in 0..TURNS {
+        seen.extend(events.until("turn-complete", MINUTE).await);
+    }
+    seen
+}
+
+#[tokio::test]
+async fn forty_readers_that_take_nothing_cost_the_gateway_little() {
+    let profile = exec_profile("head -c 1000000 /dev/zero | tr '\\0' 'x'", "");
+    let stack = Stack::start(Options::new(Backend::Process).settings(&profile)).await;
+    let api = stack.api("ann");
+    for _ in 0..TURNS {
+        api.invoke("demo", "say much").await.expect(200);
+    }
+    // What a reader costs that takes everything is paid for before.
+    let all = turns(api.events("demo", Some("0")).await).await;
+    let before = resident_kib(stack.gateway.pid());
+    let token = tests::keys::caller_token(&stack.secrets().jwt, "ann");
+    let ask =
+        format!("GET /v1/units/demo/events?from=0 HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\n\r\n");
+    let idle = join_all((0..IDLE).map(|_| async {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small window");
+        let mut socket = socket.connect(stack.address.parse().expect("an address")).await.expect("connect");
+        socket.write_all(ask.as_bytes()).await.expect("ask");
+        // The answer has begun; from here on nothing of it is taken.
+        socket.readable().await.expect("an answer");
+        socket
+    }))
+    .await;
+    // Another owner's turns go on meanwhile; each of them takes longer than it takes to read a page for everybody.
+    let (other, mut most) = (stack.api("bob"), 0);
+    for _ in 0..5 {
+        let answered = other.invoke("demo", "say much").await.expect(200).json();
+        assert_eq!(answered["status"], "completed");
+        most = resident_kib(stack.gateway.pid()).max(most);
+    }
+    let grown = most.saturating_sub(before);
+    println!("{IDLE} idle readers: the gateway grew by {grown} KiB");
+    assert!(grown < GROWTH_KIB, "{IDLE} idle readers: the gateway grew by {grown} KiB");
+    drop(idle);
+    let again = turns(api.events("demo", Some("0")).await).await;
+    assert_eq!(ids(&again), ids(&all));
 }
 
 #[tokio::test]

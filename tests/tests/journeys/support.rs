@@ -48,3 +48,10 @@ pub(crate) async fn gone(stack: &Stack, api: &Api, unit: &str) {
     let left: Vec<Value> = stack.workloads().await.into_iter().filter(|w| w["state"] != "destroyed").collect();
     assert!(left.is_empty(), "{left:#?}");
 }
+
+/// What a process has in memory.
+pub(crate) fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process' status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its size");
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}

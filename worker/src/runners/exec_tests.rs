@@ -67,10 +67,35 @@ async fn a_hundred_megabytes_neither_flood_nor_hang() {
     let (outcome, events) = run(&place).await;
     assert!(outcome.ok);
     assert_eq!(outcome.reply.len(), REPLY_BYTES);
-    assert!(texts(&events).len() <= 1 << 20);
+    assert!(said(&events) <= MOST_SAID, "{} bytes", said(&events));
     assert!(events.len() < 200, "{} events", events.len());
     let detail = outcome.detail.unwrap();
     assert!(detail.contains("cut to 256 KiB") && detail.contains("left out"), "{detail}");
+}
+
+/// What a turn's events may have as JSON, all together.
+const MOST_SAID: usize = (1 << 20) + (64 << 10);
+
+fn said(events: &[EventBody]) -> usize {
+    events.iter().map(|event| serde_json::to_string(event).unwrap().len()).sum()
+}
+
+#[tokio::test]
+async fn every_field_of_every_event_counts() {
+    // Nothing of these is a text, an argument or a summary.
+    for event in [
+        r#"{"type":"tool-call","tool":"NAME","args":0,"callId":"c"}"#,
+        r#"{"type":"tool-call","tool":"t","args":0,"callId":"NAME"}"#,
+        r#"{"type":"tool-result","callId":"NAME","ok":true,"summary":""}"#,
+    ] {
+        let line = event.replace("NAME", &"n".repeat(50_000));
+        let (outcome, events) = run(&Place::new("x").script(&format!("yes '{line}' | head -n 3000; echo end"))).await;
+        assert!(outcome.ok, "{outcome:?}");
+        assert!(events.len() > 100 && said(&events) <= MOST_SAID, "{} events, {} bytes", events.len(), said(&events));
+    }
+    let many = r#"{"type":"tool-call","tool":"t","args":0,"callId":"c"}"#;
+    let (_, events) = run(&Place::new("x").script(&format!("yes '{many}' | head -n 100000"))).await;
+    assert!(events.len() <= 9_000 && said(&events) <= MOST_SAID, "{} events", events.len());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ if u.state == '' then return { 'unknown' } end
 set(u, 'erasing', '1', 'erase_keep', A[2])
 redis.call('ZADD', 'erasures', int(NOW), u.uid)
 -- Who was granted its own workspace has it no more; workers that mount it must be gone before the folder is.
-local mounted = end_grants(u.uid) or holder_of(u.uid, u.uid) ~= nil
+local mounted = end_grants(u.uid, u.owner_key) or holder_of(u.uid, u.uid) ~= nil
 if u.state == 'cold' and not mounted then
   settle_erased(u)
   leave_line(u)

@@ -5,6 +5,5 @@ if x[1] ~= owner then return { 'unknown' } end
 if own_name(w) then return { 'of_unit' } end
 if num(x[2]) > 0 then return { 'busy' } end
 redis.call('HSET', 'ws:' .. w, 'erasing', '1')
-local mounted = end_grants(w)
-if evict(owner_key, w, false) > 0 or holder_of(w) then mounted = true end
+local mounted = end_grants(w, owner_key) or holder_of(w) ~= nil
 return { mounted and 'draining' or 'begun' }

@@ -41,13 +41,14 @@ if id ~= '' then
     or (lost >= policy(u).attempts and 'dead') or ''
   redis.call('HSET', key, 'status', 'queued', 'lost', int(lost), 'taken_away', int(math.min(taken_away, MAX_TAKEN_AWAY)), 'tell', mark)
   redis.call('SADD', 'queued:' .. u.owner_key, id)
-  unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'first_event', 'cancelled')
+  unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'seq_id', 'first_event', 'cancelled')
   -- Nobody could be asked: that is as good as a start that failed.
   if told then failed_start(u, 'the worker was lost before it told what came of the turn', true) end
 end
 
 set(u, 'state', 'cold')
 free_place(u)
+guest_leaves(u)
 unset(u, 'reason', 'drain_by', 'exit_reason', 'exit_code', 'exit_detail', 'link_gw', 'link_conn', 'claim', 'ready_ms', 'served')
 if u.erasing ~= '' then settle_erased(u) end
 settle_ungranted(u)

@@ -8,7 +8,7 @@ if #turns == most then return { 'more' } end
 local events = redis.call('XLEN', 'unit:' .. uid .. ':out')
 store(u.owner_key, -(UNIT + num(u.out_bytes) + EVENT * events + NAME * redis.call('HLEN', 'ws:' .. uid .. ':grants')))
 redis.call('UNLINK', 'unit:' .. uid, 'unit:' .. uid .. ':in', 'unit:' .. uid .. ':out', 'unit:' .. uid .. ':turns',
-  'ws:' .. uid, 'ws:' .. uid .. ':wait', 'ws:' .. uid .. ':grants')
+  'ws:' .. uid, 'ws:' .. uid .. ':line', 'ws:' .. uid .. ':grants')
 redis.call('ZREM', 'owner:' .. u.owner_key .. ':units', u.name)
 redis.call('ZREM', 'erasures', uid)
 redis.call('ZREM', 'ages', 'out|' .. uid)

@@ -8,7 +8,7 @@ if mode == '' then
   if not was then return { 'none' } end
   redis.call('HDEL', list, to)
   store(owner_key, -NAME)
-  evict(to_key, w, false)
+  evict(w, to_key)
   return { 'revoked' }
 end
 if redis.call('HEXISTS', 'ws:' .. w, 'erasing') == 1 then return { 'unknown' } end
@@ -18,5 +18,5 @@ if redis.call('HEXISTS', list, to) == 0 then
   store(owner_key, NAME)
 end
 redis.call('HSET', list, to, mode .. ' ' .. to_key)
-if was == 'rw' and mode == 'ro' then evict(to_key, w, true) end
+if was == 'rw' and mode == 'ro' then evict(w, to_key, 'rw') end
 return { 'granted' }

@@ -1,13 +1,11 @@
--- Workspaces that belong to another owner and were granted: `ws:<id>:grants` has for each grantee `<mode> <owner key>`; the
--- mode is `no` once the workspace is being erased.
+-- Workspaces that belong to another owner and were granted: `ws:<id>:grants` has for each grantee `<mode> <owner key>`.
 
 -- An id in the form of a uid names that unit's own workspace.
 local function own_name(w) return #w == 26 and string.match(w, '^u[a-z2-7]+$') ~= nil end
 
 local function granted(w, owner)
   local grant = redis.call('HGET', 'ws:' .. w .. ':grants', owner)
-  local mode = grant and words(grant)[1]
-  if mode ~= 'no' then return mode end
+  return grant and words(grant)[1]
 end
 
 -- The first of a turn's foreign workspaces (`<mode> <id> …`) that its owner was not granted at that mode.
@@ -19,37 +17,51 @@ local function ungranted(foreign, owner)
   end
 end
 
--- Units of an owner that have a worker which mounts the workspace; only those that may write to it, if so asked.
-local function mounters(owner_key, w, writers)
-  local list = {}
-  for _, uid in ipairs(redis.call('ZRANGE', 'live:' .. owner_key, 0, -1)) do
-    local x = unit_of(uid)
-    if x.state ~= 'cold' and x.shape ~= '' then
-      for _, at in ipairs(cjson.decode(x.shape).workspaces) do
-        if at.id == w and (at.mode == 'rw' or not writers) then list[#list + 1] = x end
-      end
-    end
+-- Units that mount a workspace which is not their own, from their start until their workload is gone: in `ws:<id>:guests` as
+-- `<owner key> <mode> <uid>`; in `ws:<id>:leaving`, by uid, once they are ended for it.
+local function be_guest(u, mounts)
+  if mounts == '' then return end
+  local list = words(mounts)
+  for i = 1, #list, 2 do
+    redis.call('ZADD', 'ws:' .. list[i + 1] .. ':guests', 0, u.owner_key .. ' ' .. list[i] .. ' ' .. u.uid)
   end
-  return list
+  set(u, 'guest_of', mounts)
 end
 
--- Ends the workers that mount what their owner may not mount any more.
-local function evict(owner_key, w, writers)
-  local units = mounters(owner_key, w, writers)
-  for _, x in ipairs(units) do
+local function guest_leaves(u)
+  if u.guest_of == '' then return end
+  local list = words(u.guest_of)
+  for i = 1, #list, 2 do
+    redis.call('ZREM', 'ws:' .. list[i + 1] .. ':guests', u.owner_key .. ' ' .. list[i] .. ' ' .. u.uid)
+    redis.call('SREM', 'ws:' .. list[i + 1] .. ':leaving', u.uid)
+  end
+  unset(u, 'guest_of')
+end
+
+-- Ends the workers that mount what they may not mount any more: an owner's, or only those of them that may write, or all.
+local function evict(w, owner_key, mode)
+  local guests = 'ws:' .. w .. ':guests'
+  local prefix = owner_key and owner_key .. ' ' .. (mode and mode .. ' ' or '') or ''
+  -- `~` is behind every character of a key, a mode and a uid.
+  for _, guest in ipairs(redis.call('ZRANGE', guests, '[' .. prefix, '(' .. prefix .. '~', 'BYLEX')) do
+    redis.call('ZREM', guests, guest)
+    local x = unit_of(words(guest)[3])
+    redis.call('SADD', 'ws:' .. w .. ':leaving', x.uid)
     if x.state ~= 'draining' then drain(x, 'stopped') end
   end
-  return #units
 end
 
--- Nobody is granted the workspace any more; whether there are workers that must be gone before its folder is.
-local function end_grants(w)
-  local list, mounted = 'ws:' .. w .. ':grants', false
-  local grants = redis.call('HGETALL', list)
-  for i = 1, #grants, 2 do
-    local owner_key = words(grants[i + 1])[2]
-    redis.call('HSET', list, grants[i], 'no ' .. owner_key)
-    if evict(owner_key, w, false) > 0 then mounted = true end
-  end
-  return mounted
+-- Whether a worker may still mount it that is not the unit's whose own it is.
+local function has_guests(w)
+  return redis.call('ZCARD', 'ws:' .. w .. ':guests') > 0 or redis.call('SCARD', 'ws:' .. w .. ':leaving') > 0
+end
+
+-- Nobody is granted the owner's workspace any more, and whoever mounts it is ended; whether there are workers that must be gone
+-- before its folder is.
+local function end_grants(w, owner_key)
+  local list = 'ws:' .. w .. ':grants'
+  store(owner_key, -NAME * redis.call('HLEN', list))
+  redis.call('DEL', list)
+  evict(w)
+  return has_guests(w)
 end

@@ -12,9 +12,10 @@
 --   shape shape_hash rw policy launcher traceparent start_ms start_by     of the last start
 --   claim ready_ms served                          of the live generation
 --   link_gw link_conn                              the reading connection
---   taken taken_ms seen seq first_event cancelled  the taken turn; seq is the highest number seen of it
+--   taken taken_ms seen seq seq_id first_event cancelled  the taken turn; seq is the highest number seen of it, seq_id that event
 --   idle_since cache failed_starts start_detail leases
---   waits_for wait_since                           a cold unit on a workspace's wait list
+--   guest_of                                       other owners' workspaces that the last start mounts, `<mode> <id> …`
+--   waits_for wait_since                           a cold unit in line for a workspace
 --   room room_since                                a cold unit in line for a place: the line, and since when (µs)
 --   out_bytes trimmed_to erasing erase_keep
 -- An absent field reads as ''. A turn's fields are in submit.lua, settle_turn and take_turn.
@@ -56,6 +57,13 @@ local function hash(key)
   return fields
 end
 
+-- Some fields of a hash; for those beside which a large one lies.
+local function fields_of(key, ...)
+  local fields, values = setmetatable({}, BLANK), redis.call('HMGET', key, ...)
+  for i, name in ipairs({ ... }) do fields[name] = values[i] or nil end
+  return fields
+end
+
 local function unit_of(uid)
   local u = hash('unit:' .. uid)
   u.uid = uid
@@ -94,14 +102,6 @@ local function not_due(u, ...)
   for _, kind in ipairs({ ... }) do redis.call('ZREM', 'deadlines', kind .. '|' .. job(u)) end
 end
 
--- Stream ids compare by their two numbers.
-local function before(a, b)
-  local a1, a2 = string.match(a, '(%d+)-(%d+)')
-  local b1, b2 = string.match(b, '(%d+)-(%d+)')
-  a1, b1 = tonumber(a1), tonumber(b1)
-  return a1 < b1 or (a1 == b1 and tonumber(a2) < tonumber(b2))
-end
-
 -- `stored:<owner key>` counts the bytes that an owner has here. Whatever adds or removes some says so here in the same script;
 -- nothing that is counted expires by itself. What is stored now.
 local function store(owner_key, bytes)
@@ -115,18 +115,18 @@ local function stored(owner_key) return num(redis.call('GET', 'stored:' .. owner
 -- Events may have half of what their owner may store: they are never what a call is refused for.
 local function pressed(now) return FULL or now > MOST_BYTES / 2 end
 
--- Removes the oldest entries for as long as `goes(entries, bytes, oldest)` says so; `oldest()` is the id of the first one.
-local function shorten(u, goes)
-  local out, last, freed, first = 'unit:' .. u.uid .. ':out', nil, 0, nil
+-- Removes the oldest entries, one after the other, for as long as `upto(entries, bytes)` gives the end of a range (XRANGE) that
+-- holds one. What stays is not read: it may be large, and this runs for every event.
+local function shorten(u, upto)
+  local out, last, freed = 'unit:' .. u.uid .. ':out', nil, 0
   local entries, bytes = redis.call('XLEN', out), num(u.out_bytes)
-  local function oldest()
-    first = first or redis.call('XRANGE', out, '-', '+', 'COUNT', 1)[1]
-    return first[1]
-  end
-  while entries > 0 and goes(entries, bytes, oldest) do
-    last = oldest()
+  while entries > 0 do
+    local to = upto(entries, bytes)
+    local first = to and redis.call('XRANGE', out, '-', to, 'COUNT', 1)[1]
+    if not first then break end
+    last = first[1]
     redis.call('XDEL', out, last)
-    entries, bytes, freed, first = entries - 1, bytes - #first[2][2], freed + #first[2][2] + EVENT, nil
+    entries, bytes, freed = entries - 1, bytes - #first[2][2], freed + #first[2][2] + EVENT
   end
   if not last then return end
   set(u, 'out_bytes', int(bytes), 'trimmed_to', last)
@@ -136,11 +136,11 @@ end
 -- Oldest entries go while there are too many; those of the taken turn only beyond twice the bounds, or when there is no room.
 local function trim(u, now)
   local short = pressed(now)
-  shorten(u, function(entries, bytes, oldest)
-    if short and bytes > LEAST then return true end
-    if entries <= 1 or (entries <= MAX_ENTRIES and bytes <= MAX_BYTES) then return false end
-    if entries > 2 * MAX_ENTRIES or bytes > 2 * MAX_BYTES then return true end
-    return u.taken == '' or u.first_event == '' or before(oldest(), u.first_event)
+  shorten(u, function(entries, bytes)
+    if short and bytes > LEAST then return '+' end
+    if entries <= 1 or (entries <= MAX_ENTRIES and bytes <= MAX_BYTES) then return nil end
+    if entries > 2 * MAX_ENTRIES or bytes > 2 * MAX_BYTES then return '+' end
+    return (u.taken == '' or u.first_event == '') and '+' or '(' .. u.first_event
   end)
 end
 
@@ -200,6 +200,13 @@ local function rank(u, score)
 end
 
 local function nudge(what, u) redis.call('XADD', 'nudge:' .. what, 'MAXLEN', '~', 100, '*', 'uid', u.uid) end
+
+-- The beginning of a text, in whole characters of UTF-8.
+local function beginning(text, most)
+  local n = math.min(#text, most)
+  while n < #text and n > 0 and bit.band(string.byte(text, n + 1), 0xc0) == 0x80 do n = n - 1 end
+  return string.sub(text, 1, n)
+end
 
 -- Nobody works on u's start any more: the next one may be worked on.
 local function no_start(u)
@@ -263,7 +270,7 @@ local function take_turn(u, id)
   not_due(u, 'idle')
   if u.idle_since ~= '' then rank(u, '+inf') end
   set(u, 'taken', id, 'taken_ms', int(NOW), 'seq', '0', 'served', '1', 'first_event', t[4] or '')
-  unset(u, 'seen', 'idle_since', 'cancelled')
+  unset(u, 'seen', 'seq_id', 'idle_since', 'cancelled')
   -- From delivery, not from arrival. The worker ends its runner at the timeout itself; this is for one that does not.
   due_at('turn', u, NOW + num(t[5]) * 1000 + TURN_MARGIN_MS)
   if not told then unset(u, 'failed_starts', 'start_detail') end

@@ -2,13 +2,13 @@
 
 -- The first in line for a workspace, or nil; whoever does not wait any more leaves the line here.
 local function first_in_line(w)
-  local list = 'ws:' .. w .. ':wait'
-  local uid = redis.call('LINDEX', list, 0)
+  local line = 'ws:' .. w .. ':line'
+  local uid = redis.call('ZRANGE', line, 0, 0)[1]
   while uid do
     local x = redis.call('HMGET', 'unit:' .. uid, 'state', 'waits_for', 'wait_since')
     if x[1] == 'cold' and x[2] == w then return uid, num(x[3]) end
-    redis.call('LPOP', list)
-    uid = redis.call('LINDEX', list, 0)
+    redis.call('ZREM', line, uid)
+    uid = redis.call('ZRANGE', line, 0, 0)[1]
   end
 end
 
@@ -46,14 +46,16 @@ end
 local function ended(u, id)
   local key = 'turn:' .. id
   local bytes = -ENDING
-  for _, field in ipairs({ 'options', 'shape', 'names' }) do bytes = bytes - redis.call('HSTRLEN', key, field) end
-  for _, field in ipairs({ 'result', 'detail', 'commits' }) do bytes = bytes + redis.call('HSTRLEN', key, field) end
+  for _, field in ipairs({ 'options', 'shape', 'mounts' }) do bytes = bytes - redis.call('HSTRLEN', key, field) end
+  for _, field in ipairs({ 'result', 'result_head', 'detail', 'commits' }) do bytes = bytes + redis.call('HSTRLEN', key, field) end
   redis.call('HINCRBY', key, 'stored', int(bytes))
   store(u.owner_key, bytes)
-  for _, w in ipairs(words(redis.call('HGET', key, 'names') or '')) do
-    if redis.call('EXISTS', 'ws:' .. w) == 1 then redis.call('HINCRBY', 'ws:' .. w, 'open', -1) end
+  local mounts = words(redis.call('HGET', key, 'mounts') or '')
+  for i = 2, #mounts, 2 do
+    local w = mounts[i]
+    if not own_name(w) and redis.call('EXISTS', 'ws:' .. w) == 1 then redis.call('HINCRBY', 'ws:' .. w, 'open', -1) end
   end
-  redis.call('HDEL', key, 'options', 'shape', 'names', 'queued_reason', 'queued_position')
+  redis.call('HDEL', key, 'options', 'shape', 'mounts', 'queued_reason', 'queued_position')
   redis.call('DECR', 'open')
   if DETAIL < TTL then
     redis.call('ZADD', 'ages', int(NOW + DETAIL * 1000), 'prompt|' .. id)
@@ -127,14 +129,15 @@ end
 
 local function leave_line(u)
   if u.waits_for == '' then return end
-  redis.call('LREM', 'ws:' .. u.waits_for .. ':wait', 0, u.uid)
+  redis.call('ZREM', 'ws:' .. u.waits_for .. ':line', u.uid)
   unset(u, 'waits_for', 'wait_since')
 end
 
 -- The unit stays cold and stands in line for a workspace; an idle holder is ended.
 local function wait_for(u, w, holder, id)
-  local list = 'ws:' .. w .. ':wait'
-  local position = redis.call('RPUSH', list, u.uid) - 1
+  local line = 'ws:' .. w .. ':line'
+  redis.call('ZADD', line, redis.call('HINCRBY', 'ws:' .. w, 'joined', 1), u.uid)
+  local position = redis.call('ZCARD', line) - 1
   redis.call('SADD', 'lines', w)
   -- From now, also for one that waited elsewhere: whoever holds this one meanwhile has the right to its turn.
   set(u, 'waits_for', w, 'wait_since', int(NOW))
@@ -160,7 +163,7 @@ function start(u, by, in_turn)
   settle_ungranted(u)
   local id = head(u)
   if not id then return false end
-  local t = hash('turn:' .. id)
+  local t = fields_of('turn:' .. id, 'rw', 'shape', 'shape_hash', 'policy', 'launcher', 'traceparent', 'mounts')
   for _, w in ipairs(words(t.rw)) do
     local holder = holder_of(w, u.uid)
     if holder then
@@ -182,6 +185,7 @@ function start(u, by, in_turn)
   unset(u, 'claim', 'ready_ms', 'served', 'waits_for', 'wait_since', 'room', 'room_since', 'idle_since', 'start_by')
   set(u, 'state', 'starting', 'leases', table.concat(leases, ' '), 'shape', t.shape, 'shape_hash', t.shape_hash, 'rw', t.rw,
     'policy', t.policy, 'launcher', t.launcher, 'traceparent', t.traceparent)
+  be_guest(u, t.mounts)
   redis.call('HDEL', 'turn:' .. id, 'queued_reason', 'queued_position')
   local from = NOW + backoff(num(u.failed_starts))
   due_at('start', u, from + policy(u).start)
@@ -200,8 +204,29 @@ local function start_fields(u)
     'start_failed', u.failed_starts, 'start_ms', u.start_ms }
 end
 
--- Gives leases back, all or those that are not in keep. Of everybody in line for them, who came first is tried first: it
--- starts, or goes on to wait for another workspace.
+-- Of everybody in line for these workspaces, who came first is tried first: it starts, or goes on to wait for another one.
+local function give_on(free)
+  while true do
+    local uid, since, at
+    for _, w in ipairs(free) do
+      if not holder_of(w, '') then
+        local first, ms = first_in_line(w)
+        if first and (not uid or ms < since) then uid, since, at = first, ms, w end
+      end
+    end
+    if not uid then return end
+    if not one_more() then
+      for _, w in ipairs(free) do unmoved('line ' .. w) end
+      return
+    end
+    redis.call('ZREM', 'ws:' .. at .. ':line', uid)
+    local x = unit_of(uid)
+    unset(x, 'waits_for', 'wait_since')
+    if waiting(x) > 0 then start(x) end
+  end
+end
+
+-- Gives leases back, all or those that are not in keep.
 local function release(u, keep)
   local kept, free = {}, {}
   for _, w in ipairs(words(u.leases)) do
@@ -213,20 +238,7 @@ local function release(u, keep)
     end
   end
   set(u, 'leases', table.concat(kept, ' '))
-  while true do
-    local uid, since, at
-    for _, w in ipairs(free) do
-      if not holder_of(w, '') then
-        local first, ms = first_in_line(w)
-        if first and (not uid or ms < since) then uid, since, at = first, ms, w end
-      end
-    end
-    if not uid then return end
-    redis.call('LPOP', 'ws:' .. at .. ':wait')
-    local x = unit_of(uid)
-    unset(x, 'waits_for', 'wait_since')
-    if waiting(x) > 0 then start(x) end
-  end
+  give_on(free)
 end
 
 -- A cold unit that is erased: every turn of it is settled.

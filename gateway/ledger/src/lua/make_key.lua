@@ -6,14 +6,18 @@ if seen.hash ~= '' then
   if seen.hash ~= digest then return { 'taken' } end
   return { 'made', 'created_ms', seen.created_ms, 'expires_ms', seen.expires_ms }
 end
-for _, old in ipairs(redis.call('ZRANGE', list, 0, -1)) do
-  if redis.call('EXISTS', 'apikey:' .. old) == 0 then redis.call('ZREM', list, old) end
+for _, old in ipairs(redis.call('ZRANGE', list .. ':until', '-inf', int(NOW), 'BYSCORE')) do
+  redis.call('ZREM', list, old)
+  redis.call('ZREM', list .. ':until', old)
 end
 if redis.call('ZCARD', list) >= most then return { 'full' } end
 local expires = ''
 if ttl_sec > 0 then expires = int(NOW + ttl_sec * 1000) end
 redis.call('HSET', key, 'hash', digest, 'owner', owner, 'name', name, 'scopes', scopes, 'created_ms', int(NOW),
   'expires_ms', expires)
-if expires ~= '' then redis.call('PEXPIREAT', key, expires) end
+if expires ~= '' then
+  redis.call('PEXPIREAT', key, expires)
+  redis.call('ZADD', list .. ':until', expires, id)
+end
 redis.call('ZADD', list, int(NOW), id)
 return { 'made', 'created_ms', int(NOW), 'expires_ms', expires }

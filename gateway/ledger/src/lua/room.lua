@@ -59,6 +59,16 @@ end
 
 local start
 
+-- Most units that one script tries to start with what became free: who waits may be many, and each may wait for something
+-- else next. Lines that have more are written down and gone on with by `go_on`, one script after another.
+local MOST_TRIES = 8
+local tries = 0
+local function one_more()
+  tries = tries + 1
+  return tries <= MOST_TRIES
+end
+local function unmoved(what) redis.call('SADD', 'unmoved', what) end
+
 -- Gives free places to those who wait for them, in order; of this owner, of all, and of whom that concerns. Idle units are
 -- ended for who still waits.
 local function admit(owner_key)
@@ -72,6 +82,10 @@ local function admit(owner_key)
       end
     end
     if not uid then break end
+    if not one_more() then
+      for owner in pairs(concerns) do unmoved('room ' .. owner) end
+      break
+    end
     redis.call('ZREM', at, uid)
     local x = unit_of(uid)
     unset(x, 'room')

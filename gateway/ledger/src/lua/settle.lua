@@ -14,13 +14,14 @@ if not ok and reason == '' then
 end
 if short ~= '' and (FULL or stored(u.owner_key) + #done > MOST_BYTES) then done = short end
 local id = write(u, done, seq)
-redis.call('HSET', 'turn:' .. turn, 'done_event', id)
+redis.call('HSET', 'turn:' .. turn, 'done_event', id, 'result_head', A[10])
+if A[11] ~= '' then redis.call('HSET', 'turn:' .. turn, 'cut', '1') end
 redis.call('HSETNX', 'turn:' .. turn, 'first_event', id)
 local lost_why = reason == 'dead' and redis.call('HGET', 'turn:' .. turn, 'lost_why')
 settle_turn(u, turn, ok, reason, done, lost_why and 'the last one: ' .. lost_why or '')
 for _, w in ipairs(words(u.rw)) do redis.call('HDEL', 'ws:' .. w, 'unclean') end
 not_due(u, 'cancel', 'turn')
-unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'first_event', 'cancelled', 'failed_starts', 'start_detail')
+unset(u, 'taken', 'taken_ms', 'seen', 'seq', 'seq_id', 'first_event', 'cancelled', 'failed_starts', 'start_detail')
 set(u, 'cache', cache)
 local reply = { 'written', 'id', id }
 if u.state == 'live' then next_turn(u, reply) end

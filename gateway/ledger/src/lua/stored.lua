@@ -20,19 +20,22 @@ end
 
 -- Events that are over their time, at most so many; those of turns that are not settled stay.
 local function age_events(u, most)
-  local from = NOW - DETAIL * 1000
+  local out, from = 'unit:' .. u.uid .. ':out', NOW - DETAIL * 1000
   local id = head(u)
   local unsettled = id and redis.call('HGET', 'turn:' .. id, 'first_event')
-  local next_ms
-  shorten(u, function(_, _, oldest)
-    local ms = tonumber(string.match(oldest(), '^%d+'))
-    if ms > from then next_ms = ms + DETAIL * 1000 end
-    -- A turn that is not settled yet: another look, later.
-    if unsettled and not before(oldest(), unsettled) then next_ms = NOW + DETAIL * 1000 + 1000 end
+  local to = int(from)
+  if unsettled and num(string.match(unsettled, '^%d+')) <= from then to = '(' .. unsettled end
+  shorten(u, function()
     most = most - 1
-    return not next_ms and most >= 0
+    return most >= 0 and to
   end)
-  if redis.call('XLEN', 'unit:' .. u.uid .. ':out') > 0 then
-    redis.call('ZADD', 'ages', int(next_ms or NOW), 'out|' .. u.uid)
+  if redis.call('XLEN', out) == 0 then return end
+  -- More of them at once, or when the next one's time is over; a turn that is not settled yet is looked at again later.
+  local next_ms = NOW
+  if most >= 0 then
+    local first = redis.call('XRANGE', out, '-', '+', 'COUNT', 1)[1][1]
+    local written = num(string.match(first, '^%d+'))
+    next_ms = (written > from and written or NOW) + DETAIL * 1000
   end
+  redis.call('ZADD', 'ages', int(next_ms), 'out|' .. u.uid)
 end

@@ -1,4 +1,6 @@
 -- A turn comes in. Cold → Starting, or taken by a live idle worker, or it waits; all in this one script.
+-- What a list of turns shows of a prompt.
+local HEAD_BYTES = 1024
 local uid, id, owner, name, owner_key = A[1], A[2], A[3], A[4], A[5]
 local all, rw, idem, body, most, most_of_owner = A[15], A[16], A[20], A[21], num(A[22]), num(A[23])
 
@@ -28,22 +30,22 @@ if seen[1] then
 end
 
 if u.erasing ~= '' then return { 'erasing' } end
-local foreign, writes, names, fresh, named = {}, {}, {}, {}, {}
+local foreign, mounts, writes, named, fresh, once = {}, {}, {}, {}, {}, {}
 for _, w in ipairs(words(rw)) do writes[w] = true end
 for _, w in ipairs(words(all)) do
   local own = own_name(w)
   local x = redis.call('HMGET', 'ws:' .. w, 'owner', 'erasing')
-  local whose = x[1]
-  if not own and not named[w] then
-    named[w] = true
-    names[#names + 1] = w
-    if not whose then fresh[#fresh + 1] = w end
+  local whose, as = x[1], (writes[w] and 'rw ' or 'ro ') .. w
+  if w ~= uid and not once[w] then
+    once[w], mounts[#mounts + 1] = true, as
+    if not own then named[#named + 1] = w end
+    if not own and not whose then fresh[#fresh + 1] = w end
   end
   if (own and w ~= uid) or (whose and whose ~= owner) then
     local mode = granted(w, owner)
     if not mode then return { 'workspace', 'id', w } end
     if writes[w] and mode ~= 'rw' then return { 'read_only', 'id', w } end
-    foreign[#foreign + 1] = (writes[w] and 'rw ' or 'ro ') .. w
+    foreign[#foreign + 1] = as
   end
   if x[2] then return { 'erasing_workspace', 'id', w } end
 end
@@ -52,8 +54,8 @@ if position - (u.taken ~= '' and 1 or 0) >= most then return { 'full', 'of', 'un
 if redis.call('SCARD', 'queued:' .. owner_key) >= most_of_owner then return { 'full', 'of', 'owner' } end
 if num(redis.call('GET', 'open')) >= MOST_OPEN then return { 'full', 'of', 'all' } end
 
-local record = { 'prompt', A[6], 'prompt_path', A[7], 'thread', A[8], 'session', A[9], 'launcher', A[11], 'options', A[12],
-  'shape', A[13], 'rw', rw, 'policy', A[17], 'traceparent', A[19], 'idem', idem, 'names', table.concat(names, ' '),
+local record = { 'prompt', A[6], 'prompt_head', beginning(A[6], HEAD_BYTES), 'prompt_path', A[7], 'thread', A[8],
+  'session', A[9], 'launcher', A[11], 'options', A[12], 'shape', A[13], 'rw', rw, 'policy', A[17], 'traceparent', A[19], 'idem', idem, 'mounts', table.concat(mounts, ' '),
   'foreign', table.concat(foreign, ' ') }
 local of_turn = TURN + ENDING
 for i = 2, #record, 2 do of_turn = of_turn + #record[i] end
@@ -76,13 +78,13 @@ if u.state == '' then
 end
 for _, w in ipairs(words(all)) do redis.call('HSETNX', 'ws:' .. w, 'owner', owner) end
 for _, w in ipairs(fresh) do redis.call('SADD', claimed, w) end
-for _, w in ipairs(names) do redis.call('HINCRBY', 'ws:' .. w, 'open', 1) end
+for _, w in ipairs(named) do redis.call('HINCRBY', 'ws:' .. w, 'open', 1) end
 if idem ~= '' then redis.call('SET', idem, id .. ' ' .. uid .. ' ' .. body) end
 local after = last_event(u)
 local entry = redis.call('XADD', 'unit:' .. uid .. ':in', '*', 'turn', id)
 append(record, { 'id', id, 'uid', uid, 'owner', owner, 'unit', name, 'status', 'queued', 'trigger', A[10], 'shape_hash', A[14],
   'timeout_sec', A[18], 'entry', entry, 'submitted_ms', int(NOW), 'after', after, 'position', int(position),
-  'stored', int(of_turn) })
+  'cut', #A[6] > HEAD_BYTES and '1' or '', 'stored', int(of_turn) })
 redis.call('HSET', 'turn:' .. id, unpack(record))
 redis.call('ZADD', 'unit:' .. uid .. ':turns', 0, id)
 redis.call('SADD', 'queued:' .. owner_key, id)

@@ -1,5 +1,6 @@
--- A worker reads: its connection is the link now. The held turn of which no event was seen, or the next one.
-local uid, gen, connection = A[1], A[2], A[3]
+-- A worker reads: its connection is the link now. The held turn of which no event was seen, unless this connection had it, or
+-- the next one.
+local uid, gen, connection, had = A[1], A[2], A[3], A[4]
 local u = unit_of(uid)
 if u.gen ~= gen or u.state == 'cold' then return { 'over' } end
 if u.state == 'starting' then return { 'nothing' } end
@@ -12,7 +13,7 @@ if u.taken == '' then
   if #reply == 1 then return { 'nothing' } end
   return reply
 end
-if u.seen == '' then
+if u.seen == '' and u.taken ~= had then
   append(reply, message(u, u.taken))
   return reply
 end

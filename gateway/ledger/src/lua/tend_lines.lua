@@ -7,7 +7,7 @@ for _, w in ipairs(redis.call('SRANDMEMBER', 'lines', A[1])) do
     redis.call('SREM', 'lines', w)
   elseif not holder then
     redis.call('HDEL', 'ws:' .. w, 'holder')
-    redis.call('LPOP', 'ws:' .. w .. ':wait')
+    redis.call('ZREM', 'ws:' .. w .. ':line', uid)
     local x = unit_of(uid)
     unset(x, 'waits_for', 'wait_since')
     if waiting(x) > 0 then start(x) end

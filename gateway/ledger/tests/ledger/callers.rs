@@ -19,7 +19,7 @@ async fn the_same_turn_id_is_accepted_once_and_answered_alike() {
     let warm = submit(&ledger, &second).await;
     assert!(matches!(&warm, Submitted::Accepted { deliver: Some(_), .. }));
     assert_eq!(submit(&ledger, &second).await, warm, "with its delivery again");
-    assert_eq!(ledger.turns(&uid, None, 10).await.unwrap().len(), 2);
+    assert_eq!(ledger.turns(&uid, None, 10, 1 << 20).await.unwrap().0.len(), 2);
     settle(&ledger, &uid, job.generation, &second.turn).await;
     let Submitted::Accepted { deliver: None, start: None, .. } = submit(&ledger, &second).await else {
         panic!("settled and given again")
@@ -40,7 +40,7 @@ async fn idempotency_keys_replay_and_refuse() {
     assert_eq!(replayed, Submitted::Replayed { turn: first.turn.clone(), uid: uid.clone(), after });
     assert_eq!(submit(&ledger, &keyed("demo", "h2")).await, Submitted::KeyReused);
     assert_eq!(submit(&ledger, &keyed("other", "h2")).await, Submitted::KeyReused);
-    assert_eq!(ledger.turns(&uid, None, 10).await.unwrap().len(), 1);
+    assert_eq!(ledger.turns(&uid, None, 10, 1 << 20).await.unwrap().0.len(), 1);
     let mut theirs = keyed("demo", "h2");
     theirs.owner = owner("bob");
     theirs.shape.workspaces = vec![rw("bobs")];
@@ -80,11 +80,11 @@ async fn units_are_listed_by_name_in_pages() {
     for name in ["c", "a", "d", "b"] {
         submit(&ledger, &submission(name, "x")).await;
     }
-    let (page, cursor) = ledger.units(&owner("ann"), None, 3).await.unwrap();
+    let (page, cursor) = ledger.units(&owner("ann"), None, 3, 1 << 20).await.unwrap();
     assert_eq!(page.iter().map(|u| u.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
-    let (page, cursor) = ledger.units(&owner("ann"), cursor, 3).await.unwrap();
+    let (page, cursor) = ledger.units(&owner("ann"), cursor, 3, 1 << 20).await.unwrap();
     assert_eq!((page.len(), page[0].name.as_str(), cursor), (1, "d", None));
     assert_eq!(page[0].shape.as_ref().unwrap().runner, "echo");
-    assert!(ledger.units(&owner("bob"), None, 3).await.unwrap().0.is_empty());
+    assert!(ledger.units(&owner("bob"), None, 3, 1 << 20).await.unwrap().0.is_empty());
     assert_eq!(ledger.unit(&uid("nobody")).await.unwrap(), None);
 }

@@ -52,7 +52,7 @@ async fn the_fan_out_outlives_a_restart_without_a_lost_or_doubled_event() {
     let (uid, generation) = make_live(&ledger, &first).await;
     take(&ledger, &uid, generation).await;
     let after = ledger.turn(&first.turn).await.unwrap().unwrap().after;
-    let mut reader = ledger.fanout().subscribe(&uid, after).await.unwrap();
+    let mut reader = ledger.fanout().subscribe(&uid, after, &share()).await.unwrap();
     assert!(matches!(next(&mut reader).await, Some(Entry::Event { .. })));
     for seq in 1..=20 {
         emit(&ledger, &uid, generation, &first.turn, seq).await;
@@ -61,7 +61,7 @@ async fn the_fan_out_outlives_a_restart_without_a_lost_or_doubled_event() {
         assert_eq!(next_seq(&mut reader).await.1, expected);
     }
     redis.kill();
-    assert!(ledger.fanout().subscribe(&uid, after).await.is_err());
+    assert!(ledger.fanout().subscribe(&uid, after, &share()).await.is_err());
     redis.restart().await;
     for seq in 21..=40 {
         emit(&ledger, &uid, generation, &first.turn, seq).await;
@@ -106,7 +106,7 @@ async fn out_of_memory_and_replicas_are_passing_and_accept_nothing() {
     config.wait_replicas = 1;
     let careful = ledger::Ledger::connect(config).await.unwrap();
     assert!(matches!(careful.submit(&turn).await, Err(LedgerError::Unavailable { .. })));
-    assert_eq!(ledger.turns(&uid("demo"), None, 10).await.unwrap().len(), 1);
+    assert_eq!(ledger.turns(&uid("demo"), None, 10, 1 << 20).await.unwrap().0.len(), 1);
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn what_is_accepted_with_a_replica_is_on_it_and_without_one_it_is_not_lost
     let again = async { while careful.submit(&late).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(20), again).await.expect("the replica never comes back");
     assert_eq!(on_replica(&late.turn).await.as_deref(), Some("queued"));
-    let turns = ledger.turns(&uid("demo"), None, 100).await.unwrap();
+    let turns = ledger.turns(&uid("demo"), None, 100, 1 << 20).await.unwrap().0;
     assert_eq!(turns.iter().filter(|t| t.prompt == "late").count(), 1);
     assert_eq!(turns.len(), 22);
 }

@@ -77,7 +77,7 @@ async fn a_revoked_grant_ends_the_worker_and_every_turn_that_needs_it() {
     assert_eq!(ledger.revoke_grant(&shared(), &ann, &bob).await.unwrap(), Granting::NoGrant);
     let unit = ledger.unit(&uid).await.unwrap().unwrap();
     assert!(matches!(unit.state, UnitState::Draining { .. }), "{unit:?}");
-    assert_eq!(ledger.take(&uid, generation, 1).await.unwrap(), Taken::Stop);
+    assert_eq!(ledger.take(&uid, generation, 1, None).await.unwrap(), Taken::Stop);
     assert!(ledger.exited(&uid, generation, exit(StopReason::Stopped)).await.unwrap());
 
     for turn in [&runs.turn, &waits.turn] {

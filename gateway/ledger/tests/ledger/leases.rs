@@ -141,7 +141,7 @@ async fn a_workspace_is_of_the_owner_that_used_it_first() {
         let refused = submit(&ledger, &theirs).await;
         assert_eq!(refused, Submitted::WorkspaceNotFound(rw("shared").id));
         // Nothing was changed: neither the unit nor a claim on the other workspace.
-        assert!(ledger.units(&theirs.owner, None, 10).await.unwrap().0.is_empty());
+        assert!(ledger.units(&theirs.owner, None, 10, 1 << 20).await.unwrap().0.is_empty());
         assert_eq!(ledger.turn(&theirs.turn).await.unwrap(), None);
     }
     assert!(matches!(submit(&ledger, &on("b", &["fresh"])).await, Submitted::Accepted { start: Some(_), .. }));

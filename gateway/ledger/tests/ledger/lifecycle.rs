@@ -24,7 +24,7 @@ async fn a_life_from_cold_to_cold() {
     assert!(!redis.ledger("g2").await.renew_start(&uid, job.generation, Duration::from_secs(5)).await.unwrap());
 
     let generation = job.generation;
-    assert_eq!(ledger.take(&uid, generation, 1).await.unwrap(), Taken::Nothing);
+    assert_eq!(ledger.take(&uid, generation, 1, None).await.unwrap(), Taken::Nothing);
     assert_eq!(ledger.ready(&uid, generation, Some("n"), 12).await.unwrap(), Ready::Live);
     assert_eq!(ledger.ready(&uid, generation, Some("n"), 12).await.unwrap(), Ready::Live);
     assert_eq!(ledger.ready(&uid, generation, Some("other"), 12).await.unwrap(), Ready::AlreadyClaimed);
@@ -71,7 +71,7 @@ async fn a_stale_generation_changes_nothing() {
     let before =
         (ledger.unit(&uid).await.unwrap(), ledger.turn(&first.turn).await.unwrap(), events(&redis, &uid).await);
 
-    assert_eq!(ledger.take(&uid, old, 9).await.unwrap(), Taken::Over);
+    assert_eq!(ledger.take(&uid, old, 9, None).await.unwrap(), Taken::Over);
     assert_eq!(ledger.ready(&uid, old, None, 1).await.unwrap(), Ready::Over);
     assert_eq!(emit(&ledger, &uid, old, &first.turn, 1).await, ledger::Emitted::Over);
     assert_eq!(ledger.settle(&uid, old, &first.turn, well()).await.unwrap(), ledger::Settled::Over);
@@ -132,7 +132,7 @@ async fn an_idle_unit_drains_by_redis_clock_only_and_a_submit_saves_it() {
     let Submitted::Accepted { deliver: None, start: None, .. } = submit(&ledger, &third).await else {
         panic!("given to a draining one")
     };
-    assert_eq!(ledger.take(&uid, generation, 1).await.unwrap(), Taken::Stop);
+    assert_eq!(ledger.take(&uid, generation, 1, None).await.unwrap(), Taken::Stop);
     assert!(ledger.exited(&uid, generation, exit(StopReason::IdleTimeout)).await.unwrap());
     let next = next_live(&ledger, &uid).await;
     assert_eq!(take(&ledger, &uid, next).await.turn_id, third.turn);
@@ -273,7 +273,7 @@ async fn erasing_ends_the_worker_settles_what_waits_and_forgets() {
     ledger.forget(&uid).await.unwrap();
     assert_eq!(ledger.unit(&uid).await.unwrap(), None);
     assert_eq!(ledger.erase(&uid, false).await.unwrap(), ledger::Erase::Unknown);
-    assert!(ledger.units(&owner("ann"), None, 10).await.unwrap().0.is_empty());
+    assert!(ledger.units(&owner("ann"), None, 10, 1 << 20).await.unwrap().0.is_empty());
 
     // A busy one: its turn is settled when the generation is gone. A later unit of that name never repeats a generation.
     let busy = submission("demo", "busy");

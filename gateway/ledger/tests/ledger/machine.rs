@@ -154,7 +154,7 @@ impl History {
                 event = (!was_live).then_some(Event::Ready { generation });
             }
             Op::Take { stale } => {
-                let taken = ledger.take(&uid, self.generation(stale), 1).await.unwrap();
+                let taken = ledger.take(&uid, self.generation(stale), 1, None).await.unwrap();
                 let may = !stale && matches!(self.state, UnitState::Live { .. });
                 assert!(may || !matches!(taken, Taken::Turn(_)), "given out in {:?}", self.state);
             }
@@ -230,7 +230,8 @@ impl History {
                 UnitState::Starting { generation } => {
                     self.ledger.ready(&self.uid, generation, None, 0).await.unwrap();
                 }
-                UnitState::Live { generation } => match self.ledger.take(&self.uid, generation, 1).await.unwrap() {
+                UnitState::Live { generation } => match self.ledger.take(&self.uid, generation, 1, None).await.unwrap()
+                {
                     Taken::Turn(turn) => {
                         self.ledger.settle(&self.uid, generation, &turn.turn_id, well()).await.unwrap();
                     }

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod callers;
+mod costs;
 mod egress;
 mod faults;
 mod full;

@@ -46,7 +46,7 @@ impl World {
         sleep(COLD_START).await;
         self.ledger.ready(&uid, generation, Some("nonce"), 2).await.unwrap();
         loop {
-            match self.ledger.take(&uid, generation, 1).await.unwrap() {
+            match self.ledger.take(&uid, generation, 1, None).await.unwrap() {
                 Taken::Turn(turn) => {
                     let told = self.ledger.settle(&uid, generation, &turn.turn_id, well()).await.unwrap();
                     assert!(matches!(told, Settled::Written { .. }), "{told:?}");

@@ -182,7 +182,7 @@ async fn places_of_cold_units_are_given_to_who_waits_and_no_others() {
         .begin_drain(&cold, state(&ledger, "cold").await.generation().unwrap(), DrainReason::Failed, None)
         .await
         .unwrap();
-    ledger.cancel(&ledger.turns(&cold, None, 1).await.unwrap()[0].turn).await.unwrap();
+    ledger.cancel(&ledger.turns(&cold, None, 1, 1 << 20).await.unwrap().0[0].turn).await.unwrap();
     exited(&ledger, "cold").await;
     let never = uid("never");
     place("live", &never).await;

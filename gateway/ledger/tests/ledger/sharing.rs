@@ -50,7 +50,7 @@ pub async fn step(ledger: &Ledger, uid: &UnitId) -> bool {
             ledger.ready(uid, generation, None, 0).await.unwrap();
             true
         }
-        UnitState::Live { generation } => match ledger.take(uid, generation, 1).await.unwrap() {
+        UnitState::Live { generation } => match ledger.take(uid, generation, 1, None).await.unwrap() {
             Taken::Turn(turn) => {
                 emit(ledger, uid, generation, &turn.turn_id, 1).await;
                 true

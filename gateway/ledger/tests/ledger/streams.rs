@@ -1,6 +1,6 @@
 //! The fan-out and the bounds of out-streams.
 
-use ledger::{Emitted, Entry, Ledger, StreamId};
+use ledger::{Emitted, Entry, Ledger, Share, StreamId};
 
 use crate::support::*;
 
@@ -18,7 +18,7 @@ async fn late_and_reconnecting_readers_get_every_event_exactly_once() {
     let _fanout = run_fanout(&ledger);
     let (uid, generation, turn) = running(&ledger).await;
     let after = ledger.turn(&turn).await.unwrap().unwrap().after;
-    let mut early = ledger.fanout().subscribe(&uid, after).await.unwrap();
+    let mut early = ledger.fanout().subscribe(&uid, after, &share()).await.unwrap();
     // worker-ready is between the submit and the first event of the turn.
     assert!(matches!(next(&mut early).await, Some(Entry::Event { .. })));
     let writer = {
@@ -39,8 +39,8 @@ async fn late_and_reconnecting_readers_get_every_event_exactly_once() {
     }
     // It hangs up and comes back with the last id that it had; another one comes late and wants everything.
     drop(early);
-    let mut again = ledger.fanout().subscribe(&uid, at_100).await.unwrap();
-    let mut late = ledger.fanout().subscribe(&uid, after).await.unwrap();
+    let mut again = ledger.fanout().subscribe(&uid, at_100, &share()).await.unwrap();
+    let mut late = ledger.fanout().subscribe(&uid, after, &share()).await.unwrap();
     assert!(matches!(next(&mut late).await, Some(Entry::Event { .. })));
     let mut seen = Vec::new();
     for expected in 101..=300 {
@@ -57,37 +57,93 @@ async fn late_and_reconnecting_readers_get_every_event_exactly_once() {
     }
     writer.await.unwrap();
     // One that asks from beyond the end gets what comes.
-    let mut beyond = ledger.fanout().subscribe(&uid, StreamId { ms: u64::MAX, seq: 0 }).await.unwrap();
+    let mut beyond = ledger.fanout().subscribe(&uid, StreamId { ms: u64::MAX, seq: 0 }, &share()).await.unwrap();
     emit(&ledger, &uid, generation, &turn, 301).await;
     assert_eq!(next_seq(&mut beyond).await.1, 301);
     assert_eq!(next_seq(&mut again).await.1, 301);
 }
 
 #[tokio::test]
-async fn a_reader_that_lags_is_told_and_dropped() {
+async fn a_reader_that_falls_behind_misses_nothing() {
     let redis = Redis::start().await;
     let ledger = redis.ledger("g1").await;
     let _fanout = run_fanout(&ledger);
     let (uid, generation, turn) = running(&ledger).await;
     let end = ledger.turn(&turn).await.unwrap().unwrap().after;
-    let mut slow = ledger.fanout().subscribe(&uid, end).await.unwrap();
-    let mut quick = ledger.fanout().subscribe(&uid, end).await.unwrap();
+    let mut slow = ledger.fanout().subscribe(&uid, end, &share()).await.unwrap();
+    let mut quick = ledger.fanout().subscribe(&uid, end, &share()).await.unwrap();
     next(&mut slow).await;
     next(&mut quick).await;
     for seq in 1..=1_500 {
         emit(&ledger, &uid, generation, &turn, seq).await;
         assert_eq!(next_seq(&mut quick).await.1, seq);
     }
-    let mut got = 0;
-    loop {
-        match next(&mut slow).await {
-            Some(Entry::Event { .. }) => got += 1,
-            Some(Entry::Lagged) => break,
-            other => panic!("{other:?}"),
+    for seq in 1..=1_500 {
+        assert_eq!(next_seq(&mut slow).await.1, seq);
+    }
+    // And it is with the others again.
+    emit(&ledger, &uid, generation, &turn, 1_501).await;
+    assert_eq!((next_seq(&mut slow).await.1, next_seq(&mut quick).await.1), (1_501, 1_501));
+}
+
+/// An event of this many bytes and some.
+async fn emit_large(
+    ledger: &Ledger,
+    uid: &contract::UnitId,
+    generation: contract::Generation,
+    turn: &contract::TurnId,
+    seq: u64,
+) {
+    let json = delta(turn, seq, &"x".repeat(400 << 10));
+    let emit =
+        ledger::Emit { turn: Some(turn), seq: Some(seq), kind: "message-delta", json: &json, splice_turn: false };
+    assert!(matches!(ledger.emit(uid, generation, emit).await.unwrap(), Emitted::Written { .. }));
+}
+
+#[tokio::test]
+async fn what_readers_hold_is_bounded_by_their_owners_share() {
+    let redis = Redis::start().await;
+    let ledger = redis.ledger("g1").await;
+    let _fanout = run_fanout(&ledger);
+    let (uid, generation, turn) = running(&ledger).await;
+    for seq in 1..=8 {
+        emit_large(&ledger, &uid, generation, &turn, seq).await;
+    }
+    // Room for two such events and a half; each reader wants eight of them, and has taken none but the first.
+    let share = Share::new(1 << 20);
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut reader = ledger.fanout().subscribe(&uid, StreamId::ZERO, &share).await.unwrap();
+        assert!(matches!(next(&mut reader).await, Some(Entry::Event { .. })));
+        let held = next(&mut reader).await;
+        readers.push((reader, held));
+    }
+    assert!(share.left() < 400 << 10, "{} bytes are left", share.left());
+    // One more waits, and holds nothing, until somebody takes what it has.
+    let mut third = ledger.fanout().subscribe(&uid, StreamId::ZERO, &share).await.unwrap();
+    next(&mut third).await;
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(200), next(&mut third)).await;
+    assert!(waits.is_err(), "{waits:?}");
+    // What comes is kept for nobody either: both are told of it when they get there.
+    emit_large(&ledger, &uid, generation, &turn, 9).await;
+    let seq = |entry: &Option<Entry>| match entry {
+        Some(Entry::Event { json, .. }) => serde_json::from_str::<serde_json::Value>(json).unwrap()["seq"].as_u64(),
+        other => panic!("{other:?}"),
+    };
+    let (mut first, mut held) = readers.swap_remove(0);
+    drop(readers);
+    for expected in 1..=9 {
+        assert_eq!(seq(&held), Some(expected));
+        drop(held.take());
+        if expected < 9 {
+            held = next(&mut first).await;
         }
     }
-    assert_eq!(next(&mut slow).await, None);
-    assert!((1..1_500).contains(&got), "{got} entries were kept for it");
+    drop(first);
+    for expected in 1..=9 {
+        assert_eq!(next_seq(&mut third).await.1, expected);
+    }
+    assert_eq!(share.left(), 1 << 20, "all is given back");
 }
 
 #[tokio::test]
@@ -104,7 +160,7 @@ async fn out_streams_are_trimmed_but_not_past_the_running_turn() {
     let first = ledger.turn(&turn).await.unwrap().unwrap().first_event;
     let kept = events(&redis, &uid).await;
     assert_eq!((kept.len(), kept[0]["seq"].as_u64()), (39, Some(1)), "only what is older than the turn went");
-    let mut reader = ledger.fanout().subscribe(&uid, StreamId::ZERO).await.unwrap();
+    let mut reader = ledger.fanout().subscribe(&uid, StreamId::ZERO, &share()).await.unwrap();
     let gap = next(&mut reader).await;
     assert_eq!(gap, Some(Entry::Gap { from: StreamId::ZERO }), "worker-ready is gone");
     assert_eq!(next_seq(&mut reader).await, (first, 1));
@@ -115,7 +171,7 @@ async fn out_streams_are_trimmed_but_not_past_the_running_turn() {
     }
     let kept = events(&redis, &uid).await;
     assert_eq!((kept.len(), kept[0]["seq"].as_u64()), (40, Some(61)));
-    let mut reader = ledger.fanout().subscribe(&uid, first).await.unwrap();
+    let mut reader = ledger.fanout().subscribe(&uid, first, &share()).await.unwrap();
     assert_eq!(next(&mut reader).await, Some(Entry::Gap { from: first }));
     assert_eq!(next_seq(&mut reader).await.1, 61);
     // A repeat of a number that was trimmed is still a repeat.

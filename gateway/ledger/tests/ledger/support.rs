@@ -10,8 +10,8 @@ use contract::{
     WorkspaceId,
 };
 use ledger::{
-    Config, DrainReason, Emit, Emitted, Entry, Exit, Ledger, Policy, Settle, Settled, Shape, StreamId, Submission,
-    Submitted, Subscription, Taken,
+    Config, DrainReason, Emit, Emitted, Entry, Exit, Ledger, Policy, Settle, Settled, Shape, Share, StreamId,
+    Submission, Submitted, Subscription, Taken,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -145,6 +145,11 @@ pub fn owner(name: &str) -> Owner {
     Owner::parse(name).unwrap()
 }
 
+/// What a reader's events may take, where that is not what is tried.
+pub fn share() -> Share {
+    Share::new(8 << 20)
+}
+
 pub fn turn_id() -> TurnId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -215,12 +220,12 @@ pub async fn make_idle(ledger: &Ledger, name: &str) -> (UnitId, Generation) {
     let (uid, generation) = make_live(ledger, &first).await;
     take(ledger, &uid, generation).await;
     settle(ledger, &uid, generation, &first.turn).await;
-    assert_eq!(ledger.take(&uid, generation, 1).await.unwrap(), Taken::Nothing);
+    assert_eq!(ledger.take(&uid, generation, 1, None).await.unwrap(), Taken::Nothing);
     (uid, generation)
 }
 
 pub async fn take(ledger: &Ledger, uid: &UnitId, generation: Generation) -> contract::TurnMessage {
-    match ledger.take(uid, generation, 1).await.unwrap() {
+    match ledger.take(uid, generation, 1, None).await.unwrap() {
         Taken::Turn(turn) => turn,
         other => panic!("no turn but {other:?}"),
     }

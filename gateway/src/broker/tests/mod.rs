@@ -105,7 +105,7 @@ async fn sandbox(settings: Settings) -> Sandbox {
     let world = World::new().await;
     let (job, turn) = world.submit_cold("hi").await;
     world.ledger.ready(&job.uid, job.generation, Some("nonce"), 1).await.unwrap();
-    world.ledger.take(&job.uid, job.generation, 1).await.unwrap();
+    world.ledger.take(&job.uid, job.generation, 1, None).await.unwrap();
     let figures = ModelUse::default();
     broker.connected(world.ledger.clone(), &settings, figures.clone());
     let (near, far) = UnixStream::pair().unwrap();

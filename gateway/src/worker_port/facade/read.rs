@@ -108,7 +108,7 @@ impl Facade<'_> {
     /// Asks the ledger, and becomes the link.
     async fn take(&mut self) -> Result<Option<InEntry>, Stop> {
         let (uid, generation) = (&self.claims.unit, self.claims.generation);
-        let taken = self.port.ledger.take(uid, generation, self.seat.number()).await?;
+        let taken = self.port.ledger.take(uid, generation, self.seat.number(), self.given.back()).await?;
         Ok(match taken {
             Taken::Turn(turn) => self.remember(&turn).then_some(InEntry::Message(turn)),
             Taken::Nothing => None,
@@ -128,7 +128,7 @@ impl Facade<'_> {
             self.given.pop_front();
         }
         self.given.push_back(turn.turn_id.clone());
-        self.seat.allowance().begin_turn();
+        self.seat.allowance().give(&turn.turn_id, turn.prompt.len());
         self.port.deliveries.count(turn.start);
         true
     }

@@ -1,10 +1,10 @@
 //! XADD: emitting an event, or settling the turn with its last one.
 
 use bytes::Bytes;
-use contract::TurnId;
+use contract::{Mode, TurnId};
 use ledger::{Emit, Emitted, Settle, Settled, StreamId};
 
-use super::super::event::{self, Done, Said};
+use super::super::event::{self, Done, EventError, Said};
 use super::super::reply::Reply;
 use super::super::request;
 use super::{Facade, Stop};
@@ -22,6 +22,11 @@ impl Facade<'_> {
             Ok(said) => said,
             Err(error) => return Ok(Reply::error(format!("ERR {error}"))),
         };
+        if let Some(id) = &said.commit_of
+            && !self.claims.workspaces.iter().any(|at| at.id == *id && at.mode == Mode::Rw)
+        {
+            return Ok(Reply::error(format!("ERR {}", EventError::NotItsWorkspace(id.clone()))));
+        }
         match said.done.clone() {
             Some(done) => self.settle(said, done).await,
             None => self.emit(&said).await,

@@ -111,7 +111,7 @@ pub(crate) const CASES: &[Case] = cases! {
         "an-explicit-id" "emit-for-the-worker" "a-forged-end-of-the-own-turn" "a-forged-end-of-the-next-turn"
         "a-forged-end-of-another-units-turn" "another-units-turn-on-the-own-stream" "two-ends"
         "a-sequence-number-of-2-to-the-53" "an-end-of-the-worker" "a-word-of-the-control-plane"
-        "an-event-of-another-generation";
+        "an-event-of-another-generation" "a-commit-of-any-name";
     Sockets Said =>
         "claim-the-generation" "guess-the-nonce" "a-second-preamble" "the-api-through-the-gateway-socket"
         "the-api-by-dot-dot-through-the-broker" "an-event-of-32-mib";
@@ -132,7 +132,7 @@ pub(crate) const CASES: &[Case] = cases! {
     Foreign Stream =>
         "an-explicit-id" "a-forged-end-of-the-next-turn" "a-forged-end-of-another-units-turn"
         "another-units-turn-on-the-own-stream" "an-end-of-the-worker" "a-word-of-the-control-plane"
-        "an-event-of-another-generation";
+        "an-event-of-another-generation" "a-commit-of-any-name";
     Resources Said =>
         "fork-bomb" "eat-memory" "fill-the-workspace" "fill-the-workspace-without-a-name"
         "fill-the-workspace-below-a-long-path" "flood-the-workspace-with-names" "fill-the-temporary-folder" "open-files"
