@@ -115,6 +115,34 @@ impl Api {
         self.stream(self.request(Method::GET, &path, &headers, Bytes::new())).await
     }
 
+    /// Ends a unit's worker and waits until it is gone. A gateway that says to come back (503) is asked again.
+    ///
+    /// # Panics
+    /// When it is not gone within two minutes.
+    pub async fn stop(&self, unit: &str) {
+        let path = format!("/v1/units/{unit}/stop");
+        crate::eventually("the unit is stopped", LIMIT, || async {
+            let answer = self.post_with(&path, &[("prefer", "wait=60")], &json!({})).await;
+            (answer.status.as_u16() != 503).then(|| answer.expect(200)).map(drop)
+        })
+        .await;
+    }
+
+    /// Erases a unit and waits until the gateway does not know it any more. One that says to come back (503) is asked again.
+    ///
+    /// # Panics
+    /// When it is known after two minutes.
+    pub async fn erase(&self, unit: &str) {
+        let path = format!("/v1/units/{unit}");
+        crate::eventually("the unit is erased", LIMIT, || async {
+            let answer = self.delete(&path).await;
+            let status = answer.status;
+            assert!(status.is_success() || matches!(status.as_u16(), 404 | 503), "{unit}: {status} {}", answer.text());
+            (status.as_u16() == 404).then_some(())
+        })
+        .await;
+    }
+
     /// A connection to the gateway that is kept between calls, as a client library does it.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use http_body_util::Full;
 use hyper::Request;
 use serde_json::Value;
@@ -19,6 +20,9 @@ pub use crate::options::{Backend, Options};
 use crate::redis::Redis;
 use crate::service::Service;
 use crate::{keys, paths};
+
+/// How long a deployment may take to destroy its workloads, hundreds of them on a busy machine.
+const CLEANED_WITHIN: Duration = Duration::from_secs(180);
 
 /// The deployment. Dropping it destroys its workloads and ends its processes; when the test failed, it prints their logs.
 #[derive(Debug)]
@@ -228,8 +232,7 @@ impl Drop for Stack {
         // A thread of its own: the test's executor may be the one that is being torn down.
         let cleaned = std::thread::spawn(move || {
             let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            executor
-                .block_on(async { tokio::time::timeout(Duration::from_secs(30), destroy_all(&socket, &token)).await? })
+            executor.block_on(async { tokio::time::timeout(CLEANED_WITHIN, destroy_all(&socket, &token)).await? })
         });
         match cleaned.join() {
             // It removes what a deployment has of the host, its control groups, when it is told to end.
@@ -272,10 +275,15 @@ async fn destroy_all(socket: &Path, token: &str) -> anyhow::Result<()> {
         if left.is_empty() {
             return Ok(());
         }
-        for workload in left {
-            let id = workload["workloadId"].as_str().unwrap_or_default();
-            runtime_call(socket, token, "DELETE", &format!("/workloads/{id}")).await?;
-        }
+        futures_util::stream::iter(left)
+            .map(|workload| {
+                let id = workload["workloadId"].as_str().unwrap_or_default();
+                let path = format!("/workloads/{id}");
+                async move { runtime_call(socket, token, "DELETE", &path).await.map(drop) }
+            })
+            .buffer_unordered(16)
+            .try_collect::<()>()
+            .await?;
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use tests::api::Api;
-use tests::eventually;
 use tests::sandbox::{self, Part};
 use tests::stack::{Backend, Options, Stack};
 
@@ -31,19 +29,6 @@ pub async fn start(options: Options) -> Stack {
     }
     stack.ready().await;
     stack
-}
-
-/// Ends a unit's worker and waits until it is gone.
-pub async fn stop(api: &Api, unit: &str) {
-    api.post_with(&format!("/v1/units/{unit}/stop"), &[("prefer", "wait=60")], &json!({})).await.expect(200);
-}
-
-/// Erases a unit and waits until the gateway does not know it any more.
-pub async fn erase(api: &Api, unit: &str) {
-    let path = format!("/v1/units/{unit}");
-    assert!(api.delete(&path).await.status.is_success(), "erase {unit}");
-    eventually("the unit is erased", LIMIT, || async { (api.get(&path).await.status.as_u16() == 404).then_some(()) })
-        .await;
 }
 
 /// Process id of a part of a unit's workload, as a child process.

@@ -70,7 +70,7 @@ mod tests {
     /// A machine that gets three times slower in every other round is no news about the ratio.
     #[test]
     fn what_slows_a_round_slows_both() {
-        let slow = |round: usize| if round % 2 == 0 { 1.0 } else { 3.0 };
+        let slow = |round: usize| if round.is_multiple_of(2) { 1.0 } else { 3.0 };
         let beside: Vec<f64> = (0..40).map(|round| 10.0 * slow(round)).collect();
         let samples = beside.iter().map(|b| b * 2.0).collect();
         let ratio = estimate(&Figure::beside("x", samples, beside.clone()));

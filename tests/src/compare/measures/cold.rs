@@ -6,7 +6,7 @@ use tests::stack::Backend;
 use tokio::time::Instant;
 
 use super::{Measure, Rounds, ms};
-use crate::deployment::{self, IMAGE, LIMIT, erase};
+use crate::deployment::{self, IMAGE, LIMIT};
 use crate::figure::Figure;
 use crate::floors;
 
@@ -46,6 +46,6 @@ async fn cold(api: &Api, unit: &str) -> f64 {
     events.until("turn-accepted", LIMIT).await;
     let took = ms(begun.elapsed());
     events.until("turn-complete", LIMIT).await;
-    erase(api, unit).await;
+    api.erase(unit).await;
     took
 }

@@ -46,6 +46,15 @@ impl fmt::Display for Census {
     }
 }
 
+impl Drop for Census {
+    /// What was seen until something went wrong.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{self}");
+        }
+    }
+}
+
 impl Census {
     pub(super) fn rounds(&self) -> usize {
         self.series.values().map(Vec::len).max().unwrap_or_default()

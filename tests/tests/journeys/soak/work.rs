@@ -1,11 +1,9 @@
 //! One round of work: everything that callers do, after which only the resident unit is left.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tests::api::Api;
+use tests::sse::Events;
 use tests::stack::Stack;
-use tests::{eventually, sse::Events};
 
 use crate::support::{MINUTE, find};
 
@@ -45,9 +43,9 @@ impl Work {
         let turn = "date +%s%N > now; echo written";
         assert_eq!(self.api.invoke("commits", turn).await.expect(200).header("rekindle-start"), "cold");
         self.api.invoke("commits", turn).await.expect(200);
-        self.api.post_with("/v1/units/commits/stop", &[("prefer", "wait=30")], &json!({})).await.expect(200);
+        self.api.stop("commits").await;
         assert_eq!(self.api.invoke("commits", turn).await.expect(200).header("rekindle-start"), "cold");
-        self.erase("commits").await;
+        self.api.erase("commits").await;
     }
 
     async fn cancelled(&self) {
@@ -57,7 +55,7 @@ impl Work {
         assert!(self.api.post(&format!("/v1/turns/{turn}/cancel"), &json!({})).await.status.is_success());
         events.until("turn-failed", MINUTE).await;
         self.api.invoke("cancelled", "echo still warm").await.expect(200);
-        self.erase("cancelled").await;
+        self.api.erase("cancelled").await;
     }
 
     async fn left(&self) {
@@ -65,19 +63,10 @@ impl Work {
         events.until("message-delta", MINUTE).await;
         drop(events);
         self.api.events("left", Some("0")).await.until("turn-complete", MINUTE).await;
-        self.erase("left").await;
+        self.api.erase("left").await;
     }
 
     async fn begin_turn(&self, unit: &str, prompt: &str) -> Events {
         self.api.invoke_streaming(unit, &json!({ "prompt": prompt })).await
-    }
-
-    async fn erase(&self, unit: &str) {
-        let path = format!("/v1/units/{unit}");
-        assert!(self.api.delete(&path).await.status.is_success(), "erase {unit}");
-        eventually("the unit is erased", Duration::from_secs(60), || async {
-            (self.api.get(&path).await.status.as_u16() == 404).then_some(())
-        })
-        .await;
     }
 }
