@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Method, Request};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
-use crate::http::{self, Answer, Target};
+use crate::http::{self, Answer, Connection, Target};
 use crate::sse::Events;
 
 /// How long any single call may take; longer than any turn of a test.
@@ -114,12 +115,34 @@ impl Api {
         self.stream(self.request(Method::GET, &path, &headers, Bytes::new())).await
     }
 
+    /// A connection to the gateway that is kept between calls, as a client library does it.
+    ///
+    /// # Errors
+    /// When the gateway cannot be reached.
+    pub async fn session(&self) -> anyhow::Result<Session> {
+        Ok(Session { api: self.clone(), connection: Connection::open(&self.target).await? })
+    }
+
+    /// `GET` whose answer's head is read, and nothing of its body until the caller does.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn open(&self, path: &str) -> anyhow::Result<(Response<Incoming>, Connection)> {
+        self.head(self.request(Method::GET, path, &[], Bytes::new())).await
+    }
+
+    async fn head(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(Response<Incoming>, Connection)> {
+        let opened = async {
+            let mut connection = Connection::open(&self.target).await?;
+            let response = connection.ask(request).await?;
+            Ok((response, connection))
+        };
+        tokio::time::timeout(LIMIT, opened).await?
+    }
+
     async fn stream(&self, request: Request<Full<Bytes>>) -> Events {
         let path = request.uri().to_string();
-        let (response, driver) = tokio::time::timeout(LIMIT, http::open(&self.target, request))
-            .await
-            .unwrap_or_else(|_| panic!("{path}: no answer within {LIMIT:?}"))
-            .unwrap_or_else(|e| panic!("{path}: {e:#}"));
+        let (response, connection) = self.head(request).await.unwrap_or_else(|e| panic!("{path}: {e:#}"));
         let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
         if !response.status().is_success() || !kind.starts_with("text/event-stream") {
             let status = response.status();
@@ -127,7 +150,12 @@ impl Api {
                 http_body_util::BodyExt::collect(response.into_body()).await.map(|b| b.to_bytes()).unwrap_or_default();
             panic!("{path}: {status} instead of a stream: {}", String::from_utf8_lossy(&body));
         }
-        Events::new(response.into_body(), driver)
+        Events::new(response.into_body(), Some(connection))
+    }
+
+    fn invoke_request(&self, unit: &str, prompt: &str, accept: &str) -> Request<Full<Bytes>> {
+        let path = format!("/v1/units/{unit}/invoke");
+        self.request(Method::POST, &path, &[("accept", accept)], json!({ "prompt": prompt }).to_string().into())
     }
 
     fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Request<Full<Bytes>> {
@@ -142,5 +170,32 @@ impl Api {
             request = request.header(*name, *value);
         }
         request.body(Full::new(body)).unwrap_or_else(|e| panic!("no request for {path:?}: {e}"))
+    }
+}
+
+/// A caller on one connection.
+#[derive(Debug)]
+pub struct Session {
+    api: Api,
+    connection: Connection,
+}
+
+impl Session {
+    /// Runs a turn to its end and returns the JSON answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn invoke(&mut self, unit: &str, prompt: &str) -> anyhow::Result<Answer> {
+        self.connection.send(self.api.invoke_request(unit, prompt, "application/json")).await
+    }
+
+    /// Starts a turn and reads its events. The next call waits until they were read to the end of the stream.
+    ///
+    /// # Errors
+    /// When the connection breaks or the answer is an error.
+    pub async fn invoke_streaming(&mut self, unit: &str, prompt: &str) -> anyhow::Result<Events> {
+        let response = self.connection.ask(self.api.invoke_request(unit, prompt, "text/event-stream")).await?;
+        anyhow::ensure!(response.status().is_success(), "invoke {unit}: {}", response.status());
+        Ok(Events::new(response.into_body(), None))
     }
 }

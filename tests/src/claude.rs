@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
+use tokio::process::Child;
 
 use crate::paths;
 
@@ -31,6 +32,18 @@ pub fn program() -> &'static Path {
         assert!(output.status.success(), "worker/image/cli: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().into()
     })
+}
+
+/// Settings of a default profile that runs it on either backend.
+///
+/// # Panics
+/// As [`program`].
+pub fn profile() -> String {
+    let folder = program().parent().expect("the CLI's folder").display().to_string();
+    format!(
+        "[profiles.default]\nimage = \"rekindle/agent:latest\"\nrunner = \"claude-code\"\nidle_timeout_sec = 60\n\
+         process_paths = [\"{folder}\"]\nenv = {{ PATH = \"{folder}:/usr/local/bin:/usr/bin:/bin\" }}\n"
+    )
 }
 
 /// A place where the CLI keeps its state, and a folder it works in.
@@ -94,6 +107,20 @@ impl Claude {
     /// # Panics
     /// When it takes longer than a minute or prints what is not JSON.
     pub async fn turn(&self, prompt: &str, more: &[&str]) -> Run {
+        let child = self.begin(prompt, more).await;
+        let limit = Duration::from_secs(60);
+        let output = tokio::time::timeout(limit, child.wait_with_output()).await.expect("a turn within a minute");
+        let output = output.expect("its output");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let lines = text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+        Run { lines, stderr: String::from_utf8_lossy(&output.stderr).into_owned(), code: output.status.code() }
+    }
+
+    /// Starts a turn and says the prompt; what it prints is to be read. It is killed when this is dropped.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn begin(&self, prompt: &str, more: &[&str]) -> Child {
         let mut command = tokio::process::Command::from(paths::command(program()));
         let home = self.home.path();
         command
@@ -119,12 +146,6 @@ impl Claude {
         let mut stdin = child.stdin.take().expect("its input");
         let message = json!({ "type": "user", "message": { "role": "user", "content": prompt } });
         stdin.write_all(format!("{message}\n").as_bytes()).await.expect("say something");
-        drop(stdin);
-        let limit = Duration::from_secs(60);
-        let output = tokio::time::timeout(limit, child.wait_with_output()).await.expect("a turn within a minute");
-        let output = output.expect("its output");
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let lines = text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
-        Run { lines, stderr: String::from_utf8_lossy(&output.stderr).into_owned(), code: output.status.code() }
+        child
     }
 }

@@ -1,4 +1,4 @@
-//! One HTTP/1 request on a connection of its own, over TCP or a Unix socket.
+//! HTTP/1 over TCP or a Unix socket, a request at a time.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -21,13 +22,16 @@ pub enum Target {
     Unix(PathBuf),
 }
 
-/// Drives the connection until whoever reads the answer drops it.
+/// An HTTP/1 connection. Dropping it closes it.
 #[derive(Debug)]
-pub struct Driver(JoinHandle<()>);
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
 
-impl Drop for Driver {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.abort();
+        self.driver.abort();
     }
 }
 
@@ -73,47 +77,64 @@ impl Answer {
     }
 }
 
-/// Sends a request and returns as soon as the head of the answer is there. Dropping the driver closes the connection.
-///
-/// # Errors
-/// When nobody listens or the connection breaks before that.
-pub async fn open(target: &Target, request: Request<Full<Bytes>>) -> anyhow::Result<(Response<Incoming>, Driver)> {
-    match target {
-        Target::Tcp(address) => {
-            let stream =
-                tokio::net::TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
-            stream.set_nodelay(true)?;
-            exchange(stream, request).await
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub async fn open(target: &Target) -> anyhow::Result<Self> {
+        match target {
+            Target::Tcp(address) => {
+                let stream =
+                    tokio::net::TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
+                stream.set_nodelay(true)?;
+                Self::over(stream).await
+            }
+            Target::Unix(path) => {
+                let stream = tokio::net::UnixStream::connect(path)
+                    .await
+                    .with_context(|| format!("connect to {}", path.display()))?;
+                Self::over(stream).await
+            }
         }
-        Target::Unix(path) => {
-            let stream = tokio::net::UnixStream::connect(path)
-                .await
-                .with_context(|| format!("connect to {}", path.display()))?;
-            exchange(stream, request).await
-        }
+    }
+
+    async fn over<S>(stream: S) -> anyhow::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(async move {
+            // What went wrong with the connection is what the reader of the answer sees.
+            let _ = connection.await;
+        });
+        Ok(Self { sender, driver })
+    }
+
+    /// Sends a request and returns as soon as the head of the answer is there. The next one waits until the answer was read.
+    ///
+    /// # Errors
+    /// When the connection breaks before that.
+    pub async fn ask(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+        self.sender.ready().await.context("wait for the connection")?;
+        self.sender.send_request(request).await.context("send the request")
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let (head, body) = self.ask(request).await?.into_parts();
+        let body = body.collect().await.context("read the answer")?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<(Response<Incoming>, Driver)>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driver = Driver(tokio::spawn(async move {
-        // What went wrong with the connection is what the reader of the answer sees.
-        let _ = connection.await;
-    }));
-    let response = sender.send_request(request).await.context("send the request")?;
-    Ok((response, driver))
-}
-
-/// Sends a request and reads the whole answer.
+/// Sends a request on a connection of its own and reads the whole answer.
 ///
 /// # Errors
 /// When nobody listens or the connection breaks.
 pub async fn send(target: &Target, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-    let (response, _driver) = open(target, request).await?;
-    let (head, body) = response.into_parts();
-    let body = body.collect().await.context("read the answer")?.to_bytes();
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    Connection::open(target).await?.send(request).await
 }

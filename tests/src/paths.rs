@@ -8,14 +8,18 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository").to_path_buf()
 }
 
-/// The folder with the programs: `$REKINDLE_BIN_DIR`, else where cargo puts those of this test's profile.
+/// The folder with the programs: `$REKINDLE_BIN_DIR`, else where cargo puts those of this program's profile.
 pub fn binaries() -> PathBuf {
     if let Some(dir) = std::env::var_os("REKINDLE_BIN_DIR") {
         return dir.into();
     }
-    let test = std::env::current_exe().expect("the test's own path");
-    let deps = test.parent().expect("target/<profile>/deps");
-    deps.parent().expect("target/<profile>").to_path_buf()
+    let this = std::env::current_exe().expect("this program's own path");
+    let folder = this.parent().expect("target/<profile>, and for tests deps below it");
+    if folder.ends_with("deps") {
+        folder.parent().expect("target/<profile>").to_path_buf()
+    } else {
+        folder.to_path_buf()
+    }
 }
 
 /// A program of the workspace.

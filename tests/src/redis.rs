@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
 
 use crate::paths;
 use crate::service::Service;
@@ -61,6 +62,11 @@ impl Redis {
         &self.socket
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
     /// Crashes it.
     pub fn kill(&mut self) {
         self.service.kill();
@@ -94,17 +100,18 @@ impl Redis {
     /// # Errors
     /// When it cannot be reached.
     pub async fn command(&self, words: &[&str]) -> std::io::Result<String> {
-        let mut stream = tokio::net::UnixStream::connect(&self.socket).await?;
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        request.push_str("*1\r\n$4\r\nQUIT\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        // The server closes after QUIT, whose own answer is cut off.
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok(answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned())
+        Connection::open(&self.socket).await?.command(words).await
+    }
+
+    /// A number that `INFO` tells of it.
+    ///
+    /// # Errors
+    /// When it cannot be reached or tells no such number.
+    pub async fn info(&self, field: &str) -> std::io::Result<u64> {
+        let text = self.command(&["INFO"]).await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let number = value.and_then(|value| value.trim().parse().ok());
+        number.ok_or_else(|| std::io::Error::other(format!("INFO has no number {field}")))
     }
 
     /// A unit's events as they lie in its out-stream, the oldest first.
@@ -126,8 +133,58 @@ impl Redis {
     }
 }
 
+/// A connection to a Redis.
+#[derive(Debug)]
+pub struct Connection(BufReader<UnixStream>);
+
+impl Connection {
+    /// Connects to the server on this socket.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn open(socket: &Path) -> std::io::Result<Self> {
+        Ok(Self(BufReader::new(UnixStream::connect(socket).await?)))
+    }
+
+    /// Sends one command and returns the raw answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn command(&mut self, words: &[&str]) -> std::io::Result<String> {
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.0.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        // Values of the answer that are still to come; an array's are counted when its head is there.
+        let mut missing = 1_usize;
+        while missing > 0 {
+            let line = answer.len();
+            if self.0.read_line(&mut answer).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            missing -= 1;
+            let head = answer[line..].trim_end();
+            let length = || head[1..].parse::<usize>();
+            match head.as_bytes().first() {
+                Some(b'*') => missing += length().unwrap_or_default(),
+                // A length of -1 is null, and nothing follows.
+                Some(b'$') => {
+                    let Ok(length) = length() else { continue };
+                    let mut bytes = vec![0; length + 2];
+                    self.0.read_exact(&mut bytes).await?;
+                    answer.push_str(&String::from_utf8_lossy(&bytes));
+                }
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+}
+
 /// All texts of a RESP2 answer, in order, whatever arrays they lie in.
-fn bulk_strings(mut answer: &str) -> Vec<&str> {
+pub fn bulk_strings(mut answer: &str) -> Vec<&str> {
     let mut found = Vec::new();
     while let Some((line, rest)) = answer.split_once("\r\n") {
         answer = rest;

@@ -55,6 +55,14 @@ impl Sandbox {
     }
 }
 
+/// Process id of a part of the process sandbox whose generation's folder this is; `None` when it does not run.
+pub fn pid(dir: &Path, part: Part) -> Option<u32> {
+    let file = if part == Part::Shim { "shim.pid" } else { "inner.json" };
+    let (written, started) = identity(&dir.join(file)).ok()?;
+    let pid = if part == Part::Shim { written } else { inside(written) };
+    (stat(written).ok()?.1 == started).then(|| u32::try_from(pid).ok())?
+}
+
 /// Names of the deployment's containers that run.
 ///
 /// # Panics

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use crate::http::Driver;
+use crate::http::Connection;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +29,11 @@ impl Event {
     }
 }
 
-/// An open stream of events. Dropping it closes the connection.
+/// An open stream of events. Dropping it closes the connection that it owns.
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
-    _driver: Driver,
+    _connection: Option<Connection>,
     buffer: Vec<u8>,
     ready: VecDeque<Event>,
     /// Comments that were seen, such as keep-alives.
@@ -41,9 +41,9 @@ pub struct Events {
 }
 
 impl Events {
-    /// Of an answer whose head was read.
-    pub fn new(body: Incoming, driver: Driver) -> Self {
-        Self { body, _driver: driver, buffer: Vec::new(), ready: VecDeque::new(), comments: 0 }
+    /// Of an answer whose head was read, and the connection if it is to be closed with the stream.
+    pub fn new(body: Incoming, connection: Option<Connection>) -> Self {
+        Self { body, _connection: connection, buffer: Vec::new(), ready: VecDeque::new(), comments: 0 }
     }
 
     /// The next event; `None` when the server ended the stream or the connection broke.

@@ -8,6 +8,7 @@ mod files;
 mod front;
 mod patient;
 mod places;
+mod unread;
 mod watch;
 
 use std::convert::Infallible;
@@ -18,11 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -186,14 +186,20 @@ async fn respond(
     peer: SocketAddr,
     watch: Option<Watch>,
 ) -> Result<Response, Infallible> {
+    let keeps_connection = request.version() == Version::HTTP_11;
+    request.extensions_mut().insert(ConnectInfo(peer));
+    let (request, unread) = unread::lend(request);
     let mut response = match front::refuse(&request) {
-        Some(refusal) => refusal,
-        None => {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            router.oneshot(request.map(Body::new)).await?
+        Some(refusal) => {
+            drop(request);
+            refusal
         }
+        None => router.oneshot(request).await?,
     };
     front::finish(&mut response);
+    if keeps_connection {
+        unread.finish(&mut response).await;
+    }
     Ok(match watch {
         Some(watch) => response.map(|body| watch.over(body)),
         None => response,

@@ -4,6 +4,7 @@
 mod cases;
 mod h2;
 mod naive;
+mod two_writes;
 mod wire;
 
 use std::fmt::Write as _;
@@ -200,4 +201,12 @@ async fn floods_of_one_address_are_bounded_and_leave_room_again() {
     let grown = resident_kib(stack.gateway.pid()).saturating_sub(before);
     println!("the gateway grew by {grown} KiB over the floods");
     assert!(grown < GROWTH_KIB, "the gateway grew by {grown} KiB");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_is_read_by_its_caller() {
+    let stack = Stack::start(Options::new(Backend::Process)).await;
+    let token = caller_token(&stack.secrets().jwt, "ann");
+    two_writes::are_all_answered(&stack, &token).await;
+    two_writes::announce_the_close(&stack, &token).await;
 }

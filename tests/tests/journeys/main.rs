@@ -17,6 +17,7 @@ mod input;
 mod inspect;
 mod loadtest;
 mod moves;
+mod neighbours;
 mod orphans;
 mod outages;
 mod race;

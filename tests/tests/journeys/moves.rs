@@ -7,11 +7,11 @@ use tests::git::{git, give_to_worker};
 use tests::model::{Model, Reply};
 use tests::stack::{Backend, Options, Stack};
 
-use crate::support::{claude_profile, gone, uid};
+use crate::support::{gone, uid};
 use crate::tour::notes;
 
 async fn deployment(backend: Backend, model: &Model) -> Stack {
-    Stack::start(Options::new(backend).model(model.base_url()).settings(&claude_profile())).await
+    Stack::start(Options::new(backend).model(model.base_url()).settings(&tests::claude::profile())).await
 }
 
 fn copy(from: &Path, to: &Path) {

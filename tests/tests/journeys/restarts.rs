@@ -5,7 +5,7 @@ use tests::model::{Block, Gate, Model, Reply};
 use tests::sse::Event;
 use tests::stack::{Backend, Options, Stack};
 
-use crate::support::{MINUTE, claude_profile, exec_profile, find};
+use crate::support::{MINUTE, exec_profile, find};
 
 /// Prints lines without pause, so that some are under way whenever something dies; ends when told.
 const CHATTER: &str =
@@ -83,7 +83,7 @@ async fn claude_survives(kill: fn(&mut Stack)) {
     let held = gate.clone();
     let model = Model::start(|_| Reply::error(400, "no script yet")).await;
     model.follow(move |_| Reply::Message(vec![Block::Text("Half".into()), Block::Hold(held.clone())]));
-    let options = Options::new(Backend::Docker).model(model.base_url()).settings(&claude_profile());
+    let options = Options::new(Backend::Docker).model(model.base_url()).settings(&tests::claude::profile());
     let mut stack = Stack::start(options).await;
     let api = stack.api("ann");
     api.post_with("/v1/units/demo/invoke", &[("prefer", "respond-async")], &json!({"prompt": "go"})).await.expect(202);

@@ -11,15 +11,6 @@ use tests::stack::Stack;
 /// Longer than any single step of a journey takes on a busy machine.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
-/// Settings of a default profile that runs the real claude CLI on either backend.
-pub(crate) fn claude_profile() -> String {
-    let folder = tests::claude::program().parent().expect("the CLI's folder").display().to_string();
-    format!(
-        "[profiles.default]\nimage = \"rekindle/agent:latest\"\nrunner = \"claude-code\"\nidle_timeout_sec = 60\n\
-         process_paths = [\"{folder}\"]\nenv = {{ PATH = \"{folder}:/usr/local/bin:/usr/bin:/bin\" }}\n"
-    )
-}
-
 /// Settings of a default profile whose `exec` runner runs this shell script.
 pub(crate) fn exec_profile(script: &str, more: &str) -> String {
     let script = toml_text(script);

@@ -9,7 +9,7 @@ use tests::model::{Model, Reply, Request};
 use tests::sse::{Event, kinds};
 use tests::stack::{Backend, Options, Stack};
 
-use crate::support::{MINUTE, claude_profile, find, gone, uid};
+use crate::support::{MINUTE, find, gone, uid};
 
 /// Writes `notes.md` when asked to, and says what it was asked first when asked that.
 pub(crate) fn notes(request: &Request) -> Reply {
@@ -28,7 +28,7 @@ const FIRST_TURN: &[&str] =
 
 async fn tour(backend: Backend) {
     let model = Model::start(notes).await;
-    let stack = Stack::start(Options::new(backend).model(model.base_url()).settings(&claude_profile())).await;
+    let stack = Stack::start(Options::new(backend).model(model.base_url()).settings(&tests::claude::profile())).await;
     let api = stack.api("ann@example.com");
 
     let mut stream = api.invoke_streaming("demo", &json!({"prompt": "write notes.md about reaping"})).await;

@@ -5,11 +5,11 @@ use tests::eventually;
 use tests::model::{Model, Reply};
 use tests::stack::{Backend, Options, Stack};
 
-use crate::support::{MINUTE, claude_profile, find};
+use crate::support::{MINUTE, find};
 
 async fn deployment(model: &Model, more: &str) -> Stack {
     let prices = "[prices.\"*\"]\ninput = 3.0\noutput = 15.0\n";
-    let settings = format!("{}{prices}{more}", claude_profile());
+    let settings = format!("{}{prices}{more}", tests::claude::profile());
     Stack::start(Options::new(Backend::Process).model(model.base_url()).settings(&settings)).await
 }
 
