@@ -163,7 +163,7 @@ fn machine() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_ascii_whitespace().next().unwrap_or_default().to_owned();
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
-    let programs = tests::paths::binaries();
+    let programs = ::tests::paths::binaries();
     let profile = programs.file_name().unwrap_or_default().display();
     format!("{date}; {cpus} × {model}, Linux {}; load at the end {load}; {profile} programs.", kernel.trim())
 }

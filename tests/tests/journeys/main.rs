@@ -3,6 +3,7 @@
 mod callers;
 mod chaos;
 mod claude_cli;
+mod compare;
 mod crash_points;
 mod docs;
 mod edge;
@@ -28,6 +29,7 @@ mod rolling;
 mod room;
 mod runners;
 mod secrets;
+mod soak;
 mod support;
 mod tour;
 mod up;

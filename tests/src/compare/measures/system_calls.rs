@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use ::tests::api::{Api, Session};
+use ::tests::sandbox::Part;
+use ::tests::stack::{Backend, Stack};
+use ::tests::{eventually, paths, proc};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
-use tests::api::{Api, Session};
-use tests::sandbox::Part;
-use tests::stack::{Backend, Stack};
-use tests::{eventually, paths, proc};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
