@@ -1,4 +1,4 @@
-//! A proxy in front of a gateway that does to one call what a faulty balancer might: lose it, or make it twice.
+//! A proxy in front of a gateway that does to one call what a faulty deployment might: lose it, make it twice, answer otherwise.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,6 +35,10 @@ pub enum Meddling {
     Repeat,
     /// It is made twice, without its idempotency key; its caller gets the second answer.
     Double,
+    /// Its caller gets another reply than the turn has.
+    Alter,
+    /// It is left alone, and units' streams tell every event twice.
+    Stutter,
 }
 
 /// The proxy. It ends when this is dropped.
@@ -113,7 +117,8 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         http::send(&shared.gateway, request)
     };
     let answer = match meddling {
-        Meddling::Nothing => to(true).await,
+        Meddling::Nothing | Meddling::Stutter => to(true).await,
+        Meddling::Alter => to(true).await.map(altered),
         Meddling::Invent => Ok(invented()),
         Meddling::Repeat => Ok(answer_before(&shared).await),
         Meddling::Double => match to(false).await {
@@ -121,6 +126,9 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             Err(error) => Err(error),
         },
     };
+    let stutters = shared.meddling == Meddling::Stutter && head.uri.path().ends_with("/events");
+    let answer =
+        answer.map(|answer| if stutters { Answer { body: answer.body.repeat(2).into(), ..answer } } else { answer });
     let Ok(answer) = answer else { return StatusCode::BAD_GATEWAY.into_response() };
     if is_call {
         let keep = if meddle { &shared.told } else { &shared.before };
@@ -133,6 +141,12 @@ async fn answer_before(shared: &Shared) -> Answer {
     let mut before = shared.before.subscribe();
     let answer = before.wait_for(Option::is_some).await.expect("the sender is shared");
     answer.clone().expect("an answer")
+}
+
+fn altered(answer: Answer) -> Answer {
+    let mut body = answer.json();
+    body["reply"] = json!("something else");
+    Answer { body: Bytes::from(body.to_string()), ..answer }
 }
 
 fn invented() -> Answer {

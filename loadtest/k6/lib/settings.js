@@ -79,7 +79,7 @@ function openModel(exec, executor, turns, perSecond, durationSec, more) {
   }
   // Never more than were made in advance: a VU made during the load would cost the load generator's processor, and what a VU
   // was told is read back by that VU.
-  const vus = integer('VUS', Math.min(500, Math.max(10, Math.ceil(perSecond * 10))), 1, 5000);
+  const vus = integer('VUS', Math.min(500, Math.max(20, Math.ceil(perSecond * 10))), 1, 5000);
   return { executor, exec, preAllocatedVUs: vus, maxVUs: vus, gracefulStop: `${WAIT_SEC + 5}s`, ...more, durationSec };
 }
 
