@@ -272,6 +272,37 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), b"x");
     }
 
+    /// With a store that was made by hand, outside of any private folder.
+    #[test]
+    fn other_users_of_the_machine_read_nothing() {
+        if !rustix::process::geteuid().is_root() {
+            // There is nobody else that one could become.
+            return;
+        }
+        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::process::CommandExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        std::fs::create_dir(&root).unwrap();
+        for path in [dir.path(), &root] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let read = |path: &Path| {
+            let output = std::process::Command::new("cat").arg(path).uid(54_321).gid(54_321).output().unwrap();
+            (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        std::fs::write(dir.path().join("open"), "x").unwrap();
+        assert!(read(&dir.path().join("open")).0, "another user can read what is open");
+        let store = Store::open(&root, (10_001, 10_001)).unwrap();
+        let id = WorkspaceId::parse("notes").unwrap();
+        store.ensure(&uid(), &[&id]).unwrap();
+        let file = store.workspace(&id).join("file");
+        std::fs::write(&file, "x").unwrap();
+        let (could, said) = read(&file);
+        assert!(!could && said.contains("Permission denied"), "{said}");
+        assert_eq!(root.metadata().unwrap().mode() & 0o777, 0o700);
+    }
+
     #[test]
     fn a_file_or_a_link_in_the_place_of_a_workspace_is_refused_by_name() {
         let (dir, store) = store();
