@@ -182,8 +182,10 @@ static void tell_limits(void) {
 /* What the kernel counts for each user: as much as we get, and we keep it. */
 static void take_what_users_share(void) {
     struct mq_attr shape = {.mq_maxmsg = 1, .mq_msgsize = 1};
+    char name[32];
+    snprintf(name, sizeof name, "queue-%d", getpid());
     errno = 0;
-    long queue = syscall(SYS_mq_open, "red", O_CREAT | O_RDWR, 0600, &shape);
+    long queue = syscall(SYS_mq_open, name, O_CREAT | O_RDWR, 0600, &shape);
     tell("queue", queue < 0 ? strerror(errno) : "made");
     long instances = 0, timers = 0;
     while (inotify_init1(0) >= 0) instances++;

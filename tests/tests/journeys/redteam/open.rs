@@ -140,8 +140,8 @@ impl Open {
             outcomes.extend(told_by(&printed, batch));
         }
         outcomes.extend(self.forward_what_is_printed().await);
-        let folder = self.make("leftovers");
         for case in of(Batch::Leftovers) {
+            let folder = self.make(&format!("leftovers/{}", case.name));
             plainly(&program::attempts(&self.known, case.batch, &[case.name]), &folder, &[]).await;
             outcomes.insert(case.name.into(), repository::changes(&folder.join("alive")).await);
         }
