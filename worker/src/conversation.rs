@@ -3,7 +3,8 @@
 use contract::TurnMessage;
 use workspace::{Session, StateDir, ThreadSession, WorkspaceError};
 
-use crate::runners::{Outcome, Resume};
+use crate::bounds::is_session;
+use crate::runners::{NO_SESSION, Outcome, Resume};
 use crate::settings::{RunnerKind, Settings};
 
 /// What was found.
@@ -30,6 +31,14 @@ pub fn find(settings: &Settings, turn: &TurnMessage, state: &StateDir) -> Found 
         (None, Some(own)) => Some(Resume { session_id: own.session_id.clone(), cost_usd_total: own.cost_usd_total }),
         (None, None) => None,
     };
+    // Anybody in the sandbox can have written the session file.
+    let resume = match resume {
+        Some(resume) if !is_session(&resume.session_id) => {
+            add(&mut note, NO_SESSION);
+            None
+        }
+        resume => resume,
+    };
     if settings.runner != RunnerKind::ClaudeCode {
         return Found { resume, note };
     }
@@ -42,17 +51,23 @@ pub fn find(settings: &Settings, turn: &TurnMessage, state: &StateDir) -> Found 
     match prepared {
         Ok(resume) => Found { resume, note },
         Err(error) => {
-            let said = note.get_or_insert_default();
-            said.push_str(&error.chain());
+            add(&mut note, &error.chain());
             Found { resume, note }
         }
     }
 }
 
+fn add(note: &mut Option<String>, more: &str) {
+    let said = note.get_or_insert_default();
+    said.push_str(if said.is_empty() { "" } else { "; " });
+    said.push_str(more);
+}
+
 fn import(state: &StateDir, cwd: &std::path::Path) -> Result<Option<Resume>, WorkspaceError> {
     let Some(legacy) = workspace::legacy_session(cwd) else { return Ok(None) };
     workspace::import_legacy(state, &legacy, cwd)?;
-    Ok(Some(Resume { session_id: legacy.session_id, cost_usd_total: 0.0 }))
+    Ok(Some(Resume { session_id: legacy.session_id, cost_usd_total: 0.0 })
+        .filter(|found| is_session(&found.session_id)))
 }
 
 /// Notes a thread's conversation for the next turn.
@@ -77,6 +92,18 @@ pub fn keep(state: &StateDir, thread: &str, runner: RunnerKind, outcome: &Outcom
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_planted_session_is_not_gone_on_with() {
+        let mut note = Some("said".into());
+        add(&mut note, "more");
+        assert_eq!(note.as_deref(), Some("said; more"));
+        for (id, usable) in
+            [("s".repeat(512), true), ("s".repeat(513), false), ("a\nb".into(), false), (String::new(), false)]
+        {
+            assert_eq!(is_session(&id), usable, "{id:.20}");
+        }
+    }
 
     #[test]
     fn a_thread_keeps_its_conversation_and_what_it_cost() {

@@ -4,18 +4,9 @@ use contract::{EventBody, FailReason, TurnId};
 use serde_json::Value;
 use workspace::{CommitInfo, PreparedCommit, Record, Recovered, Reverted, WorkspaceError, crash_point};
 
+use crate::bounds::{OUTPUT_BYTES, fit};
 use crate::events::Sink;
 use crate::runners::Outcome;
-use crate::text::truncate;
-
-/// Longest detail, in bytes.
-const DETAIL_BYTES: usize = 8 * 1024;
-/// Paths that one `policy-reverted` names; the rest is counted.
-const NAMED_PATHS: usize = 200;
-/// Longest such path and its reason, in bytes each.
-const PATH_BYTES: usize = 400;
-/// Largest structured answer, in bytes. With the longest reply it fits an event of the gateway's.
-const OUTPUT_BYTES: usize = 128 * 1024;
 
 /// What came of a turn.
 #[derive(Debug)]
@@ -74,39 +65,25 @@ impl Result {
         if self.reverted.is_empty() {
             return None;
         }
-        let bounded = |text: &String| {
-            let mut text = text.clone();
-            if truncate(&mut text, PATH_BYTES) {
-                text.push('…');
-            }
-            text
-        };
-        let named = self.reverted.iter().take(NAMED_PATHS);
-        let (mut paths, mut reasons): (Vec<_>, Vec<_>) = named.map(|r| (bounded(&r.path), bounded(&r.reason))).unzip();
-        if self.reverted.len() > NAMED_PATHS {
-            paths.push("…".into());
-            reasons.push(format!("and {} more", self.reverted.len() - NAMED_PATHS));
-        }
-        Some(EventBody::PolicyReverted { paths, reasons })
+        let (paths, reasons) = self.reverted.iter().map(|r| (r.path.clone(), r.reason.clone())).unzip();
+        let mut event = EventBody::PolicyReverted { paths, reasons };
+        fit(&mut event);
+        Some(event)
     }
 
     fn done(&self) -> EventBody {
-        let mut detail = self.outcome.detail.clone();
-        if let Some(detail) = &mut detail
-            && truncate(detail, DETAIL_BYTES)
-        {
-            detail.push('…');
-        }
-        EventBody::Done {
+        let mut done = EventBody::Done {
             ok: self.outcome.ok,
             reply: self.outcome.reply.clone(),
             output: self.outcome.output.clone(),
             session_id: self.outcome.session_id.clone(),
             usage: self.outcome.usage.clone(),
-            detail,
+            detail: self.outcome.detail.clone(),
             reason: (!self.outcome.ok).then(|| self.outcome.reason.unwrap_or(FailReason::Error)),
             cache: self.cache.clone(),
-        }
+        };
+        fit(&mut done);
+        done
     }
 }
 
@@ -141,7 +118,8 @@ pub async fn tell(sink: &Sink, result: Result, moved: Vec<CommitInfo>) {
 
 /// Tells from the record what came of a turn that is delivered once more.
 pub async fn tell_again(sink: &Sink, record: Record, recovered: Vec<Recovered>) {
-    for event in record.events {
+    // One is what we write.
+    for event in record.events.into_iter().take(1) {
         match serde_json::from_value(event) {
             Ok(event @ EventBody::PolicyReverted { .. }) => sink.tell(event).await,
             // Whoever can write to the state folder can lie about this turn, and about nothing else.
@@ -182,7 +160,7 @@ mod tests {
     #[test]
     fn the_record_is_what_done_says() {
         let outcome = Outcome { ok: true, reply: "r".into(), session_id: Some("s".into()), ..Outcome::default() };
-        let reverted = vec![Reverted { path: "kg/entities/a.md".into(), reason: "no title".into() }; NAMED_PATHS + 3];
+        let reverted = vec![Reverted { path: "kg/entities/a.md".into(), reason: "no title".into() }; 203];
         let result = Result::of(outcome, reverted).noting(vec!["one".into(), "two".into()]);
         let turn = TurnId::new(1, 2);
         let record = result.record(&turn, Vec::new());
@@ -191,20 +169,52 @@ mod tests {
         assert_eq!(record.result["detail"], "one; two");
         assert_eq!(record.result.get("type"), None);
         let paths = record.events[0]["paths"].as_array().unwrap();
-        assert_eq!((paths.len(), &record.events[0]["reasons"][NAMED_PATHS]), (NAMED_PATHS + 1, &"and 3 more".into()));
+        assert_eq!((paths.len(), &record.events[0]["reasons"][200]), (201, &"and 3 more".into()));
         let mut fields = record.result;
         fields["type"] = "done".into();
         assert_eq!(serde_json::from_value::<EventBody>(fields).unwrap(), result.done());
     }
 
+    #[tokio::test]
+    async fn what_somebody_planted_in_the_record_is_told_within_bounds() {
+        let event =
+            EventBody::PolicyReverted { paths: vec!["\u{1}".repeat(9_000); 100_000], reasons: vec![String::new(); 3] };
+        let event = serde_json::to_value(event).unwrap();
+        let record = Record {
+            turn: TurnId::new(1, 2),
+            outcome: workspace::Outcome::Completed,
+            result: serde_json::json!({"ok": true, "reply": "\u{1}".repeat(1 << 20), "sessionId": "s".repeat(600_000),
+                "usage": {"model": "m".repeat(1 << 20)}, "detail": "d".repeat(1 << 20), "output": "o".repeat(1 << 20)}),
+            commits: Vec::new(),
+            events: vec![event; 3],
+        };
+        let (events, seen) = crate::link::Events::collected();
+        let sink = Sink::new(events, TurnId::new(1, 2));
+        tell_again(&sink, record, Vec::new()).await;
+        drop(sink);
+        let seen = seen.await.unwrap();
+        assert_eq!(seen.iter().map(EventBody::name).collect::<Vec<_>>(), ["policy-reverted", "done"]);
+        for event in &seen {
+            let bytes = serde_json::to_string(event).unwrap().len();
+            assert!(bytes + 200 <= contract::EVENT_BYTES, "{bytes} bytes of {}", event.name());
+        }
+        let EventBody::Done { ok: true, session_id: None, detail: Some(detail), .. } = &seen[1] else {
+            panic!("no end")
+        };
+        assert!(
+            detail.starts_with("the reply was cut; the structured answer") && detail.ends_with("dd…"),
+            "{detail:.100}"
+        );
+    }
+
     #[test]
     fn failures_have_a_reason_and_bounded_details() {
-        let result = Result::of(Outcome::default(), Vec::new()).noting(vec!["x".repeat(DETAIL_BYTES * 2)]);
+        let result = Result::of(Outcome::default(), Vec::new()).noting(vec!["x".repeat(16 << 10)]);
         let EventBody::Done { ok: false, reason: Some(FailReason::Error), detail: Some(detail), .. } = result.done()
         else {
             panic!("{:?}", result.done())
         };
-        assert_eq!(detail.len(), DETAIL_BYTES + "…".len());
+        assert_eq!(detail.len(), 8 << 10);
         let large = Outcome { ok: true, output: Some("x".repeat(OUTPUT_BYTES).into()), ..Outcome::default() };
         assert!(!Result::of(large, Vec::new()).outcome.ok);
     }

@@ -1,22 +1,15 @@
 //! What one turn says, bounded: a runner that prints without end neither fills the out-stream nor anybody's memory.
 
 use contract::{EventBody, TurnId};
-use serde_json::Value;
 
+use crate::bounds::{TEXT_BYTES, fit};
 use crate::link::Events;
 use crate::text::{parts, truncate};
 
-/// Bytes of texts, arguments and summaries that one turn may emit.
+/// Bytes of texts, names, arguments and summaries that one turn may emit.
 const TURN_BYTES: usize = 1 << 20;
 /// Events that one turn may emit beside those that end it.
 const TURN_EVENTS: usize = 9_000;
-/// Longest text of a tool call's arguments; longer ones are cut and become a text.
-const ARGS_BYTES: usize = 16 * 1024;
-/// Longest text of one event; longer ones become several. The gateway bounds an event's JSON, in which a character may take
-/// six bytes.
-const TEXT_BYTES: usize = 64 * 1024;
-/// Longest summary of a tool's answer.
-const SUMMARY_BYTES: usize = 2 * 1024;
 
 /// The sink of one turn.
 #[derive(Debug)]
@@ -35,7 +28,8 @@ impl Sink {
     }
 
     /// Says what the platform says of a turn; never left out.
-    pub async fn tell(&self, body: EventBody) {
+    pub async fn tell(&self, mut body: EventBody) {
+        fit(&mut body);
         self.events.emit(&self.turn, body).await;
     }
 
@@ -58,24 +52,14 @@ impl Sink {
     }
 
     async fn emit_one(&mut self, mut body: EventBody) {
+        fit(&mut body);
         let bytes = match &mut body {
             EventBody::MessageDelta { text } | EventBody::ThinkingDelta { text } => {
                 self.left_out |= truncate(text, self.bytes_left);
                 text.len()
             }
-            EventBody::ToolCall { args, .. } => {
-                let mut text = args.to_string();
-                if truncate(&mut text, ARGS_BYTES) {
-                    *args = Value::String(text.clone() + "…");
-                }
-                text.len()
-            }
-            EventBody::ToolResult { summary, .. } => {
-                if truncate(summary, SUMMARY_BYTES) {
-                    summary.push('…');
-                }
-                summary.len()
-            }
+            EventBody::ToolCall { tool, args, call_id } => tool.len() + call_id.len() + args.to_string().len(),
+            EventBody::ToolResult { call_id, summary, .. } => call_id.len() + summary.len(),
             _ => 0,
         };
         if self.events_left == 0 || self.bytes_left == 0 || bytes > self.bytes_left {

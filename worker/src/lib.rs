@@ -5,6 +5,7 @@
 //! [`runners`]. The same static binary is also the parent of a sandboxed process ([`shim`]), a read-only look into a workspace ([`inspect`]), the sidecar on Kubernetes
 //! ([`sidecar`]) and the first process around a worker that somebody else wrote ([`foreign`]).
 
+mod bounds;
 pub mod conversation;
 pub mod done;
 pub mod events;

@@ -23,6 +23,30 @@ pub(crate) fn truncate(text: &mut String, max_bytes: usize) -> bool {
     true
 }
 
+/// The same by the bytes that the text has as serde_json writes it, quotes not counted.
+pub(crate) fn truncate_json(text: &mut String, max_bytes: usize) -> bool {
+    let mut left = max_bytes;
+    let end = text.char_indices().find_map(|(at, c)| {
+        left = match left.checked_sub(json_bytes(c)) {
+            Some(left) => left,
+            None => return Some(at),
+        };
+        None
+    });
+    if let Some(end) = end {
+        text.truncate(end);
+    }
+    end.is_some()
+}
+
+fn json_bytes(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        ..' ' => 6,
+        c => c.len_utf8(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +59,20 @@ mod tests {
         assert_eq!(text, "aä");
         assert!(truncate(&mut text, 2));
         assert_eq!(text, "a");
+    }
+
+    #[test]
+    fn texts_are_cut_by_what_they_are_as_json() {
+        let all: String = ('\0'..'\u{800}').chain(['\u{2028}', '\u{10ffff}']).collect();
+        for max in 0..all.len() * 2 {
+            let mut text = all.clone();
+            let cut = truncate_json(&mut text, max);
+            let bytes = serde_json::to_string(&text).unwrap().len() - 2;
+            assert!(bytes <= max && all.starts_with(&text) && cut == (text.len() < all.len()));
+            if let Some(next) = all[text.len()..].chars().next() {
+                assert!(bytes + serde_json::to_string(&next).unwrap().len() - 2 > max, "no shorter than it must be");
+            }
+        }
     }
 
     #[test]

@@ -33,11 +33,7 @@ use crate::processes::Awaited;
 use crate::runners::{self, Context, Outcome};
 use crate::settings::Settings;
 use crate::stop::{Stop, Stopper, Stops};
-use crate::text::truncate;
 use crate::{prompt, quiet};
-
-/// What is told of a prompt in `turn-accepted`; the whole of it is with the turn.
-const SHOWN_PROMPT_BYTES: usize = 64 * 1024;
 
 /// What outlives a turn.
 #[derive(Debug)]
@@ -194,10 +190,7 @@ async fn open(
 
 /// The turn is going to be run: whoever waits hears that it is being worked on.
 async fn accept(turn: &TurnMessage, sink: &Sink) {
-    let mut prompt = turn.prompt.clone();
-    if truncate(&mut prompt, SHOWN_PROMPT_BYTES) {
-        prompt.push('…');
-    }
+    let prompt = turn.prompt.clone();
     sink.tell(EventBody::TurnAccepted { prompt, attempt: turn.attempt, start: turn.start }).await;
 }
 

@@ -53,6 +53,9 @@ pub struct Usage {
     pub cost_usd: Option<f64>,
 }
 
+/// Bytes as JSON that every gateway takes of an event of a worker, and that our worker keeps to.
+pub const EVENT_BYTES: usize = 512 << 10;
+
 /// An event, with what the platform stamps on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UnitEvent {

@@ -17,7 +17,7 @@ mod turn;
 mod unit;
 
 pub use error::{ErrorCode, Problem, Source};
-pub use event::{EventBody, Start, UnitEvent, Usage};
+pub use event::{EVENT_BYTES, EventBody, Start, UnitEvent, Usage};
 pub use id::{Generation, IdError, Owner, TurnId, UnitId, UnitName, WorkloadId, WorkspaceId, is_uid_shaped};
 pub use inspect::{
     EntryKind, FileDiff, FileStatus, FolderEntry, InspectAnswer, InspectOutcome, InspectRefusal, InspectRequest,

@@ -88,3 +88,47 @@ async fn a_worker_that_is_killed_in_a_turn_is_replaced_and_the_turn_runs_again()
     assert_eq!(find(&events, "done").data["reply"].as_str().unwrap().trim(), "second");
     assert_eq!(events.iter().filter(|e| e.kind() == "turn-complete").count(), 1);
 }
+
+/// What is longer than an event may be never keeps a turn from its end: here it would be retried until its time is over.
+#[tokio::test]
+async fn a_result_that_could_not_be_told_is_cut_and_the_turn_ends() {
+    let (_stack, api) = deployment("").await;
+    let many = |n: usize, what: &str| format!("head -c {n} /dev/zero | tr '\\0' '{what}'");
+    let of = |field: &str, n: usize| {
+        let begin = format!("printf '{{\"type\":\"result\",\"reply\":\"fine\",\"{field}\":\"'");
+        format!("{begin}; {}; printf '\"}}\\n'", many(n, "s"))
+    };
+    let planted = r#"printf '{"threads":{"main":{"runner":"exec","session_id":"' > "$REKINDLE_STATE/session.json"; "#;
+    let planted = format!(
+        "({planted} {} >> \"$REKINDLE_STATE/session.json\"; printf '\"}}}}}}' >> \"$REKINDLE_STATE/session.json\"; echo fine)",
+        many(600_000, "s")
+    );
+    for (script, reply, says) in [
+        (of("session_id", 600_000), Some("fine"), "the session id that was named is longer than 512 bytes"),
+        (of("detail", 600_000), Some("fine"), "sss…"),
+        // As JSON this is six times as long.
+        (many(300_000, "\\001"), None, "cut to 352 KiB of JSON"),
+        (planted, Some("fine"), ""),
+        // What was planted is looked at by the next turn.
+        ("echo fine".into(), Some("fine"), "the session id that was named is longer than 512 bytes"),
+        ("echo \"fine$REKINDLE_SESSION\"".into(), Some("fine"), ""),
+    ] {
+        let mut stream = api.invoke_streaming("demo", &json!({ "prompt": script })).await;
+        let events = stream.until("turn-complete", MINUTE).await;
+        assert_eq!(find(&events, "turn-accepted").data["attempt"], 1, "{script:.60}");
+        let done = &find(&events, "done").data;
+        assert!(done["detail"].as_str().unwrap_or_default().contains(says), "{script:.60}: {:.300}", done["detail"]);
+        assert!(done.to_string().len() <= contract::EVENT_BYTES && done["ok"] == true, "{script:.60}");
+        match reply {
+            Some(reply) => assert_eq!(done["reply"].as_str().map(str::trim), Some(reply), "{script:.60}"),
+            None => assert!(done["reply"].as_str().unwrap().len() > 50_000),
+        }
+    }
+    // Names of tools, and of their calls.
+    let script = format!(
+        "printf '{{\"type\":\"tool-call\",\"args\":{{}},\"callId\":\"c\",\"tool\":\"'; {}; printf '\"}}\\n'",
+        many(600_000, "t")
+    );
+    let events = api.invoke_streaming("demo", &json!({ "prompt": script })).await.until("turn-complete", MINUTE).await;
+    assert!(find(&events, "tool-call").data["tool"].as_str().unwrap().ends_with("tt…"), "it is told, cut");
+}

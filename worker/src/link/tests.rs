@@ -216,6 +216,15 @@ async fn a_refused_event_is_left_out_but_the_end_of_a_turn_is_said_with_less() {
     assert!(cut["reply"].as_str().unwrap().len() < 5_000 && cut["output"].is_null());
     assert_eq!((&cut["ok"], &cut["sessionId"], &cut["seq"]), (&true.into(), &"s".into(), &2.into()));
     assert!(cut["detail"].as_str().unwrap().contains("at most 10000"), "{cut}");
+    // What is left of it always fits.
+    peer.answer(&format!("-ERR the event has {} bytes; at most 1000 are taken\r\n", "9".repeat(2_000))).await;
+    let bare = peer.event().await;
+    assert_eq!((&bare["ok"], &bare["reply"], &bare["seq"]), (&true.into(), &"".into(), &2.into()));
+    assert!(bare["sessionId"].is_null() && bare.to_string().len() < 1_000, "{bare}");
+    assert!(bare["detail"].as_str().unwrap().contains("the gateway refused it twice"), "{bare}");
+    peer.answer("-ERR no\r\n").await;
+    running.events.emit(&turn(), delta("next")).await;
+    assert_eq!(peer.event().await["text"], "next", "and one that does not is given up");
     writing.abort();
 }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{EventBody, TurnId};
+use contract::{EventBody, TurnId, Usage};
 use redis::{Cmd, Value};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +25,8 @@ const BATCH: usize = 64;
 const JOINED_BYTES: usize = 32 * 1024;
 /// What is left of a reply and a detail that the gateway refused.
 const SHRUNK_BYTES: usize = 4 * 1024;
+/// What is repeated of why it did.
+const WHY_BYTES: usize = 512;
 
 /// The end that turns write to.
 #[derive(Debug, Clone)]
@@ -183,7 +185,7 @@ impl Wire {
     ) -> Result<(), LinkEnd> {
         // The reader decides when it has been too long; here that only bounds the pauses.
         let mut backoff = Backoff::new(Duration::MAX);
-        let mut shrunk = false;
+        let mut left = Left::All;
         loop {
             let json = serde_json::to_string(&Numbered { turn_id: turn, seq, body: &body })
                 .unwrap_or_else(|e| unreachable!("an event is JSON: {e}"));
@@ -191,10 +193,10 @@ impl Wire {
                 Ok(Answer::Settled) => return Ok(()),
                 Ok(Answer::Refused(why)) => {
                     tracing::warn!(why, kind = body.name(), "the gateway refused an event");
-                    if shrunk || !shrink(&mut body, &why) {
-                        return Ok(());
-                    }
-                    shrunk = true;
+                    left = match shrink(&mut body, left, &why) {
+                        Some(less) => less,
+                        None => return Ok(()),
+                    };
                 }
                 Err(Failed::Fenced(why)) => return Err(LinkEnd::Fenced(why)),
                 Err(Failed::Lost(why)) => {
@@ -226,13 +228,36 @@ impl Wire {
     }
 }
 
-/// Takes what may be too much out of a `done`; says whether there is another try.
-fn shrink(body: &mut EventBody, why: &str) -> bool {
-    let EventBody::Done { reply, output, detail, .. } = body else { return false };
-    let mut said = detail.take().unwrap_or_default();
-    truncate(&mut said, SHRUNK_BYTES);
-    *detail = Some(format!("{said}; the result was cut, since the gateway refused it whole: {why}"));
-    truncate(reply, SHRUNK_BYTES);
-    *output = None;
-    true
+/// How much of a `done` is left.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Left {
+    All,
+    /// The beginning of what was long.
+    Beginnings,
+    /// Whether it went well, and why there is nothing else.
+    Bare,
+}
+
+/// Takes what may be too much out of a `done`; `None` when there is no other try.
+fn shrink(body: &mut EventBody, left: Left, why: &str) -> Option<Left> {
+    let EventBody::Done { reply, output, session_id, usage, detail, cache, .. } = body else { return None };
+    let mut why = why.to_owned();
+    truncate(&mut why, WHY_BYTES);
+    match left {
+        Left::All => {
+            let mut said = detail.take().unwrap_or_default();
+            truncate(&mut said, SHRUNK_BYTES);
+            *detail = Some(format!("{said}; the result was cut, since the gateway refused it whole: {why}"));
+            truncate(reply, SHRUNK_BYTES);
+            *output = None;
+            Some(Left::Beginnings)
+        }
+        Left::Beginnings => {
+            *detail = Some(format!("the result was left out, since the gateway refused it twice: {why}"));
+            (*reply, *output, *session_id, *cache) = (String::new(), None, None, None);
+            *usage = Usage::default();
+            Some(Left::Bare)
+        }
+        Left::Bare => None,
+    }
 }

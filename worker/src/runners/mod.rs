@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use contract::{FailReason, TurnMessage, UnitId, Usage};
 use serde_json::Value;
 
+use crate::bounds::{fit_detail, is_session};
 use crate::events::Sink;
 use crate::processes::Awaited;
 use crate::settings::{RunnerConfig, RunnerKind};
@@ -23,6 +24,9 @@ use crate::stop::{Stop, Stops};
 
 /// Longest reply, in bytes.
 const REPLY_BYTES: usize = 256 * 1024;
+
+/// Told when an agent CLI, or a session file, names a session by an id that cannot be one.
+pub const NO_SESSION: &str = "the session id that was named is longer than 512 bytes or has control characters: the conversation cannot be gone on with";
 
 /// What a runner works with.
 #[derive(Debug)]
@@ -114,8 +118,17 @@ pub async fn run(kind: RunnerKind, ctx: &Context<'_>, sink: &mut Sink, stops: St
         RunnerKind::Exec => exec::run(ctx, sink, stops.clone()).await,
         RunnerKind::ClaudeCode => claude_code::run(ctx, sink, stops.clone()).await,
     };
+    if let Some(detail) = &mut outcome.detail {
+        fit_detail(detail);
+    }
     if crate::text::truncate(&mut outcome.reply, REPLY_BYTES) {
         outcome.say("the reply was cut to 256 KiB");
+    }
+    if crate::text::truncate_json(&mut outcome.reply, crate::bounds::REPLY_JSON_BYTES) {
+        outcome.say("the reply was cut to 352 KiB of JSON");
+    }
+    if outcome.session_id.take_if(|id| !is_session(id)).is_some() {
+        outcome.say(NO_SESSION);
     }
     if sink.left_out() {
         outcome.say("the turn said more than is kept of one turn; later events were left out");
