@@ -13,6 +13,7 @@ pub mod http;
 mod mailbox;
 pub mod metrics;
 pub mod public_address;
+pub mod rates;
 pub mod serve;
 pub mod tokens;
 pub mod worker_port;

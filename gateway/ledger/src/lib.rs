@@ -59,7 +59,7 @@ pub use strays::{Stray, StrayKind, Tracked};
 pub use stream_id::StreamId;
 pub use submit::{Delivery, Idempotency, Link, Submission, Submitted};
 pub use subscription::{Entry, Subscription};
-pub use throttle::{Leave, Rate};
+pub use throttle::{Leave, Paced, Rate};
 pub use turn::{TurnRecord, TurnStatus};
 pub use unit::{Cursor, UnitRecord};
 pub use usage::{Admission, Bound, Spent, Tokens, UsageRow, UsePart, Used};

@@ -1,4 +1,4 @@
-//! How often an owner may call, counted over all gateways.
+//! How often an owner may ask for something, counted over all gateways.
 
 use std::time::Duration;
 
@@ -9,7 +9,25 @@ use crate::error::Result;
 use crate::fields::{Fields, number};
 use crate::script;
 
-/// A bound on calls.
+/// What is counted, each by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paced {
+    /// Calls of the API.
+    Calls,
+    /// Requests to models.
+    ModelRequests,
+}
+
+impl Paced {
+    fn key(self, owner: &Owner) -> String {
+        match self {
+            Self::Calls => owner.key(),
+            Self::ModelRequests => format!("models:{}", owner.key()),
+        }
+    }
+}
+
+/// A bound on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// In the long run; at least 1.
@@ -18,7 +36,7 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// Whether calls may go on.
+/// Whether it may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave {
     /// So many, at least one.
@@ -28,12 +46,12 @@ pub enum Leave {
 }
 
 impl Ledger {
-    /// Takes leave for up to `wanted` calls of an owner.
+    /// Takes leave for up to `wanted` of them, for an owner.
     ///
     /// # Errors
     /// [`crate::LedgerError::Unavailable`]. A Redis that takes no writes gives leave.
-    pub async fn leave(&self, owner: &Owner, rate: Rate, wanted: u32) -> Result<Leave> {
-        let args = [owner.key(), number(rate.per_sec.max(1)), number(rate.burst.max(1)), number(wanted.max(1))];
+    pub async fn leave(&self, paced: Paced, owner: &Owner, rate: Rate, wanted: u32) -> Result<Leave> {
+        let args = [paced.key(owner), number(rate.per_sec.max(1)), number(rate.burst.max(1)), number(wanted.max(1))];
         let reply = self.run(&script::THROTTLE, &args.each_ref().map(|arg| arg.as_bytes())).await?;
         let (word, fields) = Fields::reply("throttle", reply)?;
         Ok(match word.as_str() {

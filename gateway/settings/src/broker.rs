@@ -51,6 +51,12 @@ pub struct Provider {
     /// Headers of clients that are passed on beside the API's own. Those that hold credentials never are.
     #[serde(default)]
     pub pass_headers: Vec<String>,
+    /// What a request may have the provider do beside answering, or refer to: kinds of server-side tools without their version
+    /// (`web_search`, `code_interpreter`, `mcp`), `url` for images and files that it fetches, and members and items that name what
+    /// lies with it (`previous_response_id`, `conversation`, `prompt`, `store`, `container`, `file_id`, `file_ids`,
+    /// `vector_store_ids`, `skills`, `audio`, `item_reference`). A refusal names the word. All units share one account there.
+    #[serde(default)]
+    pub allow: Vec<String>,
     /// Headers that are put on every request. `anthropic-beta` is added to the client's, others replace it.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,

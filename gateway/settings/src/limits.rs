@@ -1,6 +1,7 @@
 //! `[limits]`: bounds.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `[limits]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,7 +27,8 @@ pub struct Limits {
     pub turn_ttl_sec: u64,
     /// Seconds that a JSON invoke waits when the caller does not say (`Prefer: wait=N`).
     pub default_wait_sec: u64,
-    /// Bytes that one event of a worker may have.
+    /// Bytes that one event of a worker may have. What a turn came to is one event, so there are at least 512 KiB.
+    #[serde(deserialize_with = "event_bytes")]
     pub event_bytes: usize,
     /// Commands of one worker in a second, in the long run; its answers come later beyond that. Four seconds' worth may come
     /// at once.
@@ -45,12 +47,25 @@ pub struct Limits {
     pub requests_per_sec: u32,
     /// Requests of one owner that may come at once before that rate holds.
     pub request_burst: u32,
+    /// Requests to models of one owner in a second, in the long run, of all gateways; 0 for no bound.
+    pub model_requests_per_sec: u32,
+    /// Requests to models of one owner that may come at once before that rate holds.
+    pub model_request_burst: u32,
     /// Calls of one owner that are open on one gateway: waiting ones and event streams.
     pub open_calls_per_owner: u32,
     /// API keys that one owner may have.
     pub keys_per_owner: u32,
     /// Owners to whom one workspace may be granted.
     pub grants_per_workspace: u32,
+}
+
+fn event_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let bytes = usize::deserialize(deserializer)?;
+    if bytes < contract::EVENT_BYTES {
+        let least = contract::EVENT_BYTES;
+        return Err(D::Error::custom(format!("event_bytes is at least {least}: what a turn came to is one event")));
+    }
+    Ok(bytes)
 }
 
 impl Default for Limits {
@@ -66,7 +81,7 @@ impl Default for Limits {
             turn_margin_sec: 60,
             turn_ttl_sec: 7 * 86_400,
             default_wait_sec: 300,
-            event_bytes: 512 << 10,
+            event_bytes: contract::EVENT_BYTES,
             worker_commands_per_sec: 1_000,
             worker_bytes_per_sec: 8 << 20,
             slowed_commands_per_turn: 60_000,
@@ -75,6 +90,8 @@ impl Default for Limits {
             out_bytes: 16 << 20,
             requests_per_sec: 200,
             request_burst: 1_000,
+            model_requests_per_sec: 50,
+            model_request_burst: 500,
             open_calls_per_owner: 2_000,
             keys_per_owner: 100,
             grants_per_workspace: 100,

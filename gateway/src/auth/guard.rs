@@ -9,16 +9,17 @@ use axum::response::{IntoResponse, Response};
 use contract::ErrorCode;
 use http::request::Parts;
 use http::{HeaderValue, header};
+use ledger::Paced;
 use settings::{Auth, Limits};
 
 use super::authenticator::Caller;
 use super::error::AuthError;
 use super::failures::Failures;
 use super::open_calls::{OpenCall, OpenCalls};
-use super::rates::Rates;
 use super::scope::Scope;
 use crate::app::App;
 use crate::http::problem::Failure;
+use crate::rates::{Late, Rates};
 
 /// What this gateway counts of callers.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Gate {
     pub fn new(auth: &Auth, limits: &Limits) -> Self {
         Self {
             failures: Failures::new(auth.failures_per_min),
-            rates: Rates::new(limits.requests_per_sec, limits.request_burst),
+            rates: Rates::new(Paced::Calls, limits.requests_per_sec, limits.request_burst),
             calls: OpenCalls::default(),
         }
     }
@@ -60,9 +61,14 @@ async fn admit(app: &App, scope: Scope, parts: &Parts) -> Result<(Caller, OpenCa
     };
     // Without a ledger nothing is done for anybody, and each route says so itself.
     if let Ok(ledger) = app.ledger() {
-        app.gate.rates.pass(ledger, &caller.owner).await?;
+        app.gate.rates.pass(ledger, &caller.owner).await?.map_err(too_many)?;
     }
     if caller.may(scope) { Ok((caller, call)) } else { Err(lacks(scope)) }
+}
+
+fn too_many(Late { per_sec, wait }: Late) -> Failure {
+    let detail = format!("more than {per_sec} requests a second of this owner's; try again later");
+    Failure::new(ErrorCode::TooMany, detail).retry_after(wait)
 }
 
 async fn authenticate(app: &App, parts: &Parts) -> Result<Caller, AuthError> {

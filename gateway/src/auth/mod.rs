@@ -14,7 +14,6 @@ mod jwks;
 mod jwt;
 mod key;
 mod open_calls;
-mod rates;
 mod scope;
 #[cfg(test)]
 mod tests;

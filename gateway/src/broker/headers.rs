@@ -1,6 +1,8 @@
 //! Headers: what of a client's is passed on, and what of an answer's. Whatever is not listed stays behind, keys first of all.
 
+use contract::UnitId;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
 
 /// RFC 9110, 7.6.1, and what older clients add.
 const HOP_BY_HOP: &[&str] = &[
@@ -81,8 +83,11 @@ pub(super) fn may_pass(name: &HeaderName) -> bool {
     !NEVER.contains(&name.as_str()) && !HOP_BY_HOP.contains(&name.as_str())
 }
 
-/// Leaves of a worker's request what the API shall see.
-pub(super) fn clean_request(headers: &mut HeaderMap, more: &[HeaderName]) {
+/// How a header ends by which a provider knows a request again, and answers as before.
+const IDEMPOTENCY: &str = "idempotency-key";
+
+/// Leaves of a unit's request what the API shall see. A body is JSON in UTF-8, whatever its sender calls it.
+pub(super) fn clean_request(headers: &mut HeaderMap, more: &[HeaderName], unit: &UnitId) {
     drop_hop_by_hop(headers);
     let passed = |name: &HeaderName| {
         let text = name.as_str();
@@ -92,8 +97,29 @@ pub(super) fn clean_request(headers: &mut HeaderMap, more: &[HeaderName]) {
     for name in others {
         headers.remove(name);
     }
+    if headers.remove(header::CONTENT_TYPE).is_some() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    own_idempotency(headers, unit);
     // The figures in the answer are read as it passes.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// All units share one account: what one of them calls its request must not be what another one calls its own.
+fn own_idempotency(headers: &mut HeaderMap, unit: &UnitId) {
+    let names: Vec<_> = headers.keys().filter(|name| name.as_str().ends_with(IDEMPOTENCY)).cloned().collect();
+    for name in names {
+        let mut hash = Sha256::new();
+        for value in headers.get_all(&name) {
+            hash.update(value.as_bytes());
+            // No value of a header has it.
+            hash.update([0]);
+        }
+        let digest = data_encoding::HEXLOWER.encode(&hash.finalize()[..16]);
+        if let Ok(value) = HeaderValue::try_from(format!("{unit}-{digest}")) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// Leaves of the API's answer what the worker shall see; never a header that repeats the key.
@@ -157,8 +183,9 @@ mod tests {
             ("accept-encoding", "gzip, br"),
             ("content-encoding", "gzip"),
             ("content-length", "3"),
+            ("content-type", "application/json; charset=utf-16"),
         ]);
-        clean_request(&mut headers, &[HeaderName::from_static("x-mine")]);
+        clean_request(&mut headers, &[HeaderName::from_static("x-mine")], &unit("one"));
         let kept = map(&[
             ("x-mine", "2"),
             ("anthropic-version", "2023-06-01"),
@@ -166,8 +193,38 @@ mod tests {
             ("x-stainless-lang", "js"),
             ("accept-encoding", "identity"),
             ("content-length", "3"),
+            ("content-type", "application/json"),
         ]);
         assert_eq!(headers, kept);
+    }
+
+    fn unit(name: &str) -> UnitId {
+        let (owner, name) = (contract::Owner::parse("ann").unwrap(), contract::UnitName::parse(name).unwrap());
+        UnitId::of(&owner, &name)
+    }
+
+    #[test]
+    fn a_request_is_known_again_by_its_own_unit_only() {
+        let of = |name: &str, keys: &[&str]| {
+            let more = [HeaderName::from_static("x-idempotency-key")];
+            let mut headers = HeaderMap::new();
+            for key in keys {
+                headers.append("idempotency-key", key.parse().unwrap());
+                headers.append("x-idempotency-key", key.parse().unwrap());
+            }
+            clean_request(&mut headers, &more, &unit(name));
+            assert_eq!(headers.get_all("idempotency-key").iter().count(), 1);
+            assert_eq!(headers["idempotency-key"], headers["x-idempotency-key"]);
+            headers["idempotency-key"].to_str().unwrap().to_owned()
+        };
+        let long = "k".repeat(8_000);
+        let one = of("one", &["k"]);
+        assert_eq!(one, of("one", &["k"]), "again is again");
+        assert!(one.starts_with(unit("one").as_str()) && one.len() <= 64, "{one}");
+        assert_eq!(of("one", &[&long]).len(), one.len());
+        for other in [of("two", &["k"]), of("one", &["K"]), of("one", &["k", ""]), of("two", &[&one])] {
+            assert_ne!(one, other);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contract::{DispatchClaims, TurnId};
 use http::{HeaderMap, StatusCode};
-use ledger::{Admission, Bound, Ledger, LedgerError, Tokens, UsePart, Used};
+use ledger::{Admission, Bound, Ledger, LedgerError, Paced, Tokens, UsePart, Used};
 use settings::{Budget, Budgets, Settings};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
@@ -17,6 +17,7 @@ use super::refusal::{Kind, Refusal};
 use super::scan::Scanner;
 use super::upload::Progress;
 use crate::metrics::ModelUse;
+use crate::rates::Rates;
 
 /// Bytes of text that are about a token, where nobody says how many there are.
 const BYTES_OF_A_TOKEN: u64 = 4;
@@ -36,6 +37,7 @@ const UNKNOWN_MODEL: &str = "unknown";
 /// The deployment's meter.
 pub(super) struct Meter {
     ledger: Ledger,
+    rates: Rates,
     budgets: Budgets,
     prices: Prices,
     keep_days: u32,
@@ -45,8 +47,10 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(ledger: Ledger, settings: &Settings, figures: ModelUse) -> Self {
+        let limits = &settings.limits;
         Self {
             ledger,
+            rates: Rates::new(Paced::ModelRequests, limits.model_requests_per_sec, limits.model_request_burst),
             budgets: settings.budgets.clone(),
             prices: Prices::new(&settings.prices),
             keep_days: settings.usage.retention_days,
@@ -73,6 +77,10 @@ impl Meter {
         provider: &Arc<Provider>,
         generates: bool,
     ) -> Result<Metered, Refusal> {
+        // A ledger that does not answer is told of below.
+        if let Ok(Err(late)) = self.rates.pass(&self.ledger, &claims.sub).await {
+            return Err(Refusal::late(late));
+        }
         let request = Ulid::new().to_string();
         let budgets = self.budgets.of(claims.sub.as_str());
         let bounded = budgets.iter().any(|b| *b != Budget::default());

@@ -6,8 +6,11 @@
 //! is shown only to the configured host.
 
 mod answer;
+mod asked;
 mod headers;
+mod json;
 mod meter;
+mod model;
 mod prices;
 mod provider;
 mod refusal;
@@ -24,10 +27,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::DispatchClaims;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -42,6 +45,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::ModelUse;
 use answer::Answer;
+use asked::Unasked;
 pub(crate) use headers::drop_hop_by_hop;
 use meter::{Meter, Metered};
 use provider::Provider;
@@ -225,18 +229,22 @@ impl Broker {
             head.uri = provider.uri(&route)?;
             let length = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
             if length.is_some_and(|length| length > provider.request_bytes) {
-                return Err(faulty(Fault::TooLarge));
+                return Err(Refusal::faulty(provider, &Fault::TooLarge));
             }
             if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
                 return Err(Refusal::new(Kind::Invalid, "rekindle: a compressed request cannot be metered"));
             }
-            let key = provider.dress(&mut head.headers).await?;
+            // A GET has no body, and a POST has one: it is JSON.
+            if body.is_end_stream() == (head.method == Method::POST) {
+                return Err(Refusal::faulty(provider, &Fault::Unasked(Unasked::NotJson)));
+            }
+            let key = provider.dress(&mut head.headers, &claims.unit).await?;
             let meter = self.meter.get().ok_or_else(Refusal::no_ledger)?;
             let metered = meter.admit(claims, provider, route.generates).await;
             let metered = metered.inspect_err(|refusal| meter.refused(&provider.name, refusal))?;
-            Ok((provider, route, key, metered))
+            Ok((provider, key, metered))
         };
-        let (provider, route, key, metered) = match opened.await {
+        let (provider, key, metered) = match opened.await {
             Ok(opened) => opened,
             Err(refusal) => {
                 listen(body, provider.map_or(0, |p| p.request_bytes)).await;
@@ -245,8 +253,7 @@ impl Broker {
         };
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
-        let no_background = provider.api == Api::OpenAi && route.generates;
-        let upload = Upload::new(body, provider.request_bytes, no_background, metered.progress());
+        let upload = Upload::new(body, provider, metered.progress());
         self.send(provider, &key, metered, Request::from_parts(head, upload), cut).await
     }
 
@@ -281,7 +288,7 @@ impl Broker {
         let progress = metered.progress();
         let answer = match (answer, progress.fault()) {
             (Ok(Ok(answer)), _) => answer,
-            (_, Some(fault)) => return Err(faulty(fault)),
+            (_, Some(fault)) => return Err(Refusal::faulty(provider, fault)),
             (Ok(Err(error)), None) => return Err(unreachable(provider, &error)),
             (Err(_), None) => {
                 let message = format!("rekindle: the model API at {} says nothing", provider.host());
@@ -307,11 +314,6 @@ impl Broker {
         }));
         Ok(Response::from_parts(head, Answer::new(body, metered, provider.silence, ends).boxed()))
     }
-}
-
-fn faulty(fault: Fault) -> Refusal {
-    let kind = if fault == Fault::TooLarge { Kind::TooLarge } else { Kind::Invalid };
-    Refusal::new(kind, format!("rekindle: {fault}"))
 }
 
 fn unreachable(provider: &Provider, error: &ClientError) -> Refusal {

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use contract::UnitId;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri};
 use settings::Api;
 
 use super::BrokerError;
+use super::asked::Allowed;
 use super::headers;
 use super::refusal::{Kind, Refusal};
 use super::route::{Route, Routes};
@@ -51,6 +53,8 @@ pub(super) struct Provider {
     /// From the environment, read once.
     key: Option<String>,
     key_env: Option<String>,
+    /// What requests may have it do beside answering.
+    pub(super) allowed: Allowed,
     passed: Vec<HeaderName>,
     put: Vec<(HeaderName, HeaderValue)>,
 }
@@ -88,6 +92,10 @@ impl Provider {
             }
             passed.push(header);
         }
+        let is_word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        if let Some(other) = settings.allow.iter().find(|word| !is_word(word)) {
+            return Err(wrong("allow", format!("has `{other}`, which is not like `web_search`")));
+        }
         let mut put = Vec::new();
         for (text, value) in &settings.headers {
             let value =
@@ -110,6 +118,7 @@ impl Provider {
             key_file: settings.api_key_file.clone(),
             key: key.map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()),
             key_env,
+            allowed: Allowed(settings.allow.clone()),
             passed,
             put,
         })
@@ -139,9 +148,10 @@ impl Provider {
             .map_err(|_| not_a_path())
     }
 
-    /// Leaves of the client's headers what the provider shall see, and adds the settings' own and the key, which it returns.
-    pub(super) async fn dress(&self, headers: &mut HeaderMap) -> Result<String, Refusal> {
-        headers::clean_request(headers, &self.passed);
+    /// Leaves of the headers of a unit's client what the provider shall see, and adds the settings' own and the key, which it
+    /// returns.
+    pub(super) async fn dress(&self, headers: &mut HeaderMap, unit: &UnitId) -> Result<String, Refusal> {
+        headers::clean_request(headers, &self.passed, unit);
         for (name, value) in &self.put {
             match headers.get(name).filter(|_| *name == BETA) {
                 Some(clients) => {

@@ -10,6 +10,10 @@ use serde_json::json;
 use settings::Api;
 
 use super::Body;
+use super::asked::Unasked;
+use super::provider::Provider;
+use super::upload::Fault;
+use crate::rates::Late;
 
 /// What kind of refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) enum Kind {
     Forbidden,
     /// A budget is used up.
     Spent,
+    /// There were too many requests in a short time.
+    Late,
     /// The ledger does not answer.
     NoLedger,
     /// The provider does not answer.
@@ -47,6 +53,7 @@ impl Kind {
             Self::NoKey => (StatusCode::SERVICE_UNAVAILABLE, "api_error", "server_error", false),
             Self::Forbidden => (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", false),
             Self::Spent => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "insufficient_quota", false),
+            Self::Late => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", true),
             Self::NoLedger => (StatusCode::SERVICE_UNAVAILABLE, "api_error", "server_error", true),
             Self::Unreachable => (StatusCode::BAD_GATEWAY, "api_error", "server_error", true),
             Self::Slow => (StatusCode::GATEWAY_TIMEOUT, "api_error", "server_error", true),
@@ -58,6 +65,7 @@ impl Kind {
     pub(super) fn outcome(self) -> &'static str {
         match self {
             Self::Spent => "over_budget",
+            Self::Late => "over_rate",
             Self::Unreachable | Self::Slow | Self::Redirect => "unreachable",
             _ => "refused",
         }
@@ -87,6 +95,14 @@ impl Refusal {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Kind::NoLedger, message) }
     }
 
+    pub(super) fn late(late: Late) -> Self {
+        let Late { per_sec, wait } = late;
+        let message = format!(
+            "rekindle: more than {per_sec} requests to models a second of this owner's units (limits.model_requests_per_sec)"
+        );
+        Self { retry_after: Some(wait), ..Self::new(Kind::Late, message) }
+    }
+
     pub(super) fn spent(spent: &Spent) -> Self {
         let Spent { budget, kind, used, most, midnight } = spent;
         let amount = |n: u64| match kind.as_str() {
@@ -110,12 +126,42 @@ impl Refusal {
         Self { retry_after: Some(*midnight), ..Self::new(Kind::Spent, message) }
     }
 
+    /// A body that is not passed on.
+    pub(super) fn faulty(provider: &Provider, fault: &Fault) -> Self {
+        let kind = if *fault == Fault::TooLarge { Kind::TooLarge } else { Kind::Invalid };
+        let name = &provider.name;
+        let allow = |kind: &str| format!("to allow it, add to rekindle.toml: [broker.{name}] allow = [\"{kind}\"]");
+        let message = match fault {
+            Fault::TooLarge | Fault::Broken => fault.to_string(),
+            Fault::Unasked(Unasked::NotJson) => {
+                "the body of a POST is one JSON object in UTF-8, without a mark of byte order and not \
+                 nested more than 127 deep (RFC 8259); nothing else has a body"
+                    .into()
+            }
+            Fault::Unasked(Unasked::Twice(member)) => format!("`{member}` stands twice in one object of the request"),
+            Fault::Unasked(Unasked::Type(member)) => {
+                format!("`{member}` in the request is not of the type that it has")
+            }
+            Fault::Unasked(Unasked::Background) => {
+                "answers in the background cannot be metered: leave out `background`".into()
+            }
+            Fault::Unasked(Unasked::Stored { what, kind }) => format!(
+                "`{what}` is about what lies with the provider, where all units share one account; {}",
+                allow(kind)
+            ),
+            Fault::Unasked(Unasked::AtProvider { what, kind }) => {
+                format!("`{what}` has the provider reach others or run something; {}", allow(kind))
+            }
+        };
+        Self::new(kind, format!("rekindle: {message}"))
+    }
+
     pub(super) fn into_response(self, api: Api) -> Response<Body> {
         let (status, anthropic, openai, retry) = self.kind.shape();
         let error = match api {
             Api::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": self.message}}),
             Api::OpenAi => {
-                let code = (self.kind == Kind::Spent).then_some(openai);
+                let code = matches!(self.kind, Kind::Spent | Kind::Late).then_some(openai);
                 json!({"error": {"message": self.message, "type": openai, "param": null, "code": code}})
             }
         };

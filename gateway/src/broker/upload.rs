@@ -1,4 +1,4 @@
-//! A request's body on its way to the API: counted, bounded, and read as far as the meter needs it.
+//! A request's body on its way to the API: counted, bounded, and read before it is passed on.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,15 +8,17 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::scan::Asked;
+use super::asked::{Asked, Unasked};
+use super::provider::Provider;
 
 /// Why an upload was broken off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     #[error("the request is larger than the provider's request_mb")]
     TooLarge,
-    #[error("answers in the background cannot be metered: leave out `background`")]
-    Background,
+    /// Not for a client, who is told more.
+    #[error("the request asks for what is not passed on: {0:?}")]
+    Unasked(Unasked),
     #[error("the worker's request broke off")]
     Broken,
 }
@@ -47,8 +49,8 @@ impl Progress {
     }
 
     /// Why it was broken off.
-    pub(super) fn fault(&self) -> Option<Fault> {
-        self.fault.get().copied()
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        self.fault.get()
     }
 }
 
@@ -56,27 +58,27 @@ impl Progress {
 pub(super) struct Upload {
     body: Incoming,
     most: u64,
-    no_background: bool,
-    asked: Asked,
+    /// Nothing is read where there is no body to be.
+    asked: Option<Asked>,
     progress: Arc<Progress>,
 }
 
 impl Upload {
-    pub(super) fn new(body: Incoming, most: u64, no_background: bool, progress: Arc<Progress>) -> Self {
-        progress.complete.store(body.is_end_stream(), Ordering::Relaxed);
-        Self { body, most, no_background, asked: Asked::new(), progress }
+    pub(super) fn new(body: Incoming, provider: &Provider, progress: Arc<Progress>) -> Self {
+        let ended = body.is_end_stream();
+        progress.complete.store(ended, Ordering::Relaxed);
+        let asked = (!ended).then(|| Asked::new(provider.allowed.clone()));
+        Self { body, most: provider.request_bytes, asked, progress }
     }
 
-    fn pass(&mut self, data: &Bytes) -> Result<(), Fault> {
+    fn pass(&mut self, data: &[u8], last: bool) -> Result<(), Fault> {
         let bytes = self.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
         if bytes > self.most {
             return Err(Fault::TooLarge);
         }
-        self.asked.feed(data);
-        if self.asked.background && self.no_background {
-            return Err(Fault::Background);
-        }
-        if let Some(model) = &self.asked.model {
+        let Some(asked) = &mut self.asked else { return Ok(()) };
+        asked.feed(data, last).map_err(Fault::Unasked)?;
+        if let Some(model) = asked.model() {
             self.progress.model.get_or_init(|| model.clone());
         }
         Ok(())
@@ -88,26 +90,26 @@ impl Body for Upload {
     type Error = Fault;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let passed = loop {
+        let (passed, last) = loop {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                None => {
-                    self.progress.complete.store(true, Ordering::Relaxed);
-                    return Poll::Ready(None);
-                }
-                Some(Err(_)) => break Err(Fault::Broken),
+                None => break (self.pass(&[], true).map(|()| None), true),
+                Some(Err(_)) => break (Err(Fault::Broken), false),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => break self.pass(&data).map(|()| Frame::data(data)),
+                    Ok(data) => {
+                        let last = self.body.is_end_stream();
+                        break (self.pass(&data, last).map(|()| Some(Frame::data(data))), last);
+                    }
                     // Trailers are of this connection.
                     Err(_) => continue,
                 },
             }
         };
-        if let Err(fault) = &passed {
-            self.progress.fault.get_or_init(|| *fault);
-        } else if self.body.is_end_stream() {
-            self.progress.complete.store(true, Ordering::Relaxed);
+        match &passed {
+            Err(fault) => drop(self.progress.fault.get_or_init(|| fault.clone())),
+            Ok(_) if last => self.progress.complete.store(true, Ordering::Relaxed),
+            Ok(_) => {}
         }
-        Poll::Ready(Some(passed))
+        Poll::Ready(passed.transpose())
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,6 +5,7 @@
 //! bytes needs nothing that can act. Each module here stands in the place of the one that has the parser at home.
 
 pub mod dispatch;
+pub mod model_request;
 pub mod runners;
 pub mod worker_port;
 pub mod workspace;

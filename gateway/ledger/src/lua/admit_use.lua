@@ -30,7 +30,8 @@ for i, budget in ipairs({ 'owner_day', 'unit_day', 'turn' }) do
 end
 
 local keep = (day + days + 1) * 86400
-redis.call('EXPIRE', 'used:' .. request, 86400)
+-- For as long as somebody may still repeat it.
+redis.call('EXPIRE', 'used:' .. request, 300)
 redis.call('HINCRBY', of_owner, '|requests', 1)
 redis.call('HINCRBY', of_units, uid .. '||requests', 1)
 redis.call('EXPIREAT', of_owner, int(keep))

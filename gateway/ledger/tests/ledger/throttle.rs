@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger::{Leave, Rate};
+use ledger::{Leave, Paced, Rate};
 
 use crate::support::{Redis, owner};
 
@@ -13,19 +13,20 @@ async fn gateways_share_an_owners_burst() {
     // So slow that nothing comes back while this runs.
     let rate = Rate { per_sec: 1, burst: 20 };
     let ann = owner("ann");
-    assert_eq!(here.leave(&ann, rate, 12).await.unwrap(), Leave::For(12));
-    let Leave::For(rest) = there.leave(&ann, rate, 12).await.unwrap() else { panic!("nothing is left") };
+    assert_eq!(here.leave(Paced::Calls, &ann, rate, 12).await.unwrap(), Leave::For(12));
+    let Leave::For(rest) = there.leave(Paced::Calls, &ann, rate, 12).await.unwrap() else { panic!("nothing is left") };
     assert!((8..=10).contains(&rest), "{rest}");
     let mut more = 0;
     let wait = loop {
-        match here.leave(&ann, rate, 1).await.unwrap() {
+        match here.leave(Paced::Calls, &ann, rate, 1).await.unwrap() {
             Leave::For(n) => more += n,
             Leave::After(wait) => break wait,
         }
         assert!(more < 10, "it never ends");
     };
     assert!(wait <= Duration::from_secs(1) && wait > Duration::ZERO, "{wait:?}");
-    assert_eq!(there.leave(&owner("bob"), rate, 1).await.unwrap(), Leave::For(1));
+    assert_eq!(there.leave(Paced::Calls, &owner("bob"), rate, 1).await.unwrap(), Leave::For(1));
+    assert_eq!(there.leave(Paced::ModelRequests, &ann, rate, 1).await.unwrap(), Leave::For(1), "counted by themselves");
 }
 
 #[tokio::test]
@@ -33,9 +34,9 @@ async fn leave_comes_back_at_the_rate() {
     let redis = Redis::start().await;
     let ledger = redis.ledger("g").await;
     let (ann, rate) = (owner("ann"), Rate { per_sec: 1000, burst: 1 });
-    assert_eq!(ledger.leave(&ann, rate, 5).await.unwrap(), Leave::For(1));
+    assert_eq!(ledger.leave(Paced::Calls, &ann, rate, 5).await.unwrap(), Leave::For(1));
     tokio::time::timeout(Duration::from_secs(10), async {
-        while ledger.leave(&ann, rate, 1).await.unwrap() != Leave::For(1) {}
+        while ledger.leave(Paced::Calls, &ann, rate, 1).await.unwrap() != Leave::For(1) {}
     })
     .await
     .expect("no leave came back");

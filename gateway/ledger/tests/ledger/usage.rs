@@ -75,7 +75,47 @@ async fn usage_is_counted_once_per_part_and_expires() {
         assert_eq!(expires, until, "{key}");
     }
     let left: i64 = redis::cmd("TTL").arg("used:r1").query_async(&mut raw).await.unwrap();
-    assert!((1..=86_400).contains(&left));
+    assert!((1..=300).contains(&left), "only for as long as somebody may repeat it");
+}
+
+#[tokio::test]
+async fn requests_that_fail_under_ever_new_names_leave_a_bounded_trace() {
+    const REQUESTS: usize = 400;
+    let redis = Redis::start().await;
+    let ledger = redis.ledger("g1").await;
+    let (uid, generation, turn) = busy(&ledger, "demo").await;
+    let mut raw = redis.raw().await;
+    let failed = Used { requests: 1, ..Used::default() };
+    for n in 0..REQUESTS {
+        let (request, model) = (format!("r{n}"), format!("model-{n}-{}", "x".repeat(90)));
+        ledger.admit_use(&request, &claims(&uid, generation), KEEP, &UNBOUND).await.unwrap();
+        let part = UsePart { request: &request, part: 1, turn: Some(&turn), model: &model, used: failed };
+        ledger.add_use(&owner("ann"), &uid, KEEP, part).await.unwrap();
+    }
+    let day = ledger.today().await.unwrap();
+    for by_unit in [false, true] {
+        let rows = ledger.usage(&owner("ann"), day, by_unit).await.unwrap();
+        assert_eq!(rows.len(), 101, "a hundred names and the rest");
+        assert_eq!(rows.iter().map(|row| row.used.requests).sum::<u64>(), REQUESTS as u64, "nothing is lost");
+        let other = rows.iter().find(|row| row.model == "other").unwrap();
+        assert_eq!(other.used.requests, REQUESTS as u64 - 100);
+    }
+    for key in [ledger::keys::usage_of(day, &owner("ann")), ledger::keys::usage_of_units(day, &owner("ann"))] {
+        let fields: usize = redis::cmd("HLEN").arg(&key).query_async(&mut raw).await.unwrap();
+        assert!(fields <= 110, "{key}: {fields}");
+    }
+    let marks: Vec<String> = redis::cmd("KEYS").arg("used:*").query_async(&mut raw).await.unwrap();
+    assert_eq!(marks.len(), REQUESTS);
+    for mark in marks {
+        let left: i64 = redis::cmd("TTL").arg(&mark).query_async(&mut raw).await.unwrap();
+        assert!((1..=300).contains(&left), "{mark}: {left}");
+    }
+    // Where a budget is used up, nothing is left at all.
+    let none = [Bound { requests: Some(0), ..Bound::default() }, Bound::default(), Bound::default()];
+    let refused = ledger.admit_use("refused", &claims(&uid, generation), KEEP, &none).await.unwrap();
+    assert!(matches!(refused, Admission::Spent(_)));
+    let left: bool = redis::cmd("EXISTS").arg("used:refused").query_async(&mut raw).await.unwrap();
+    assert!(!left);
 }
 
 #[tokio::test]

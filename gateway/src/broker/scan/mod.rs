@@ -3,7 +3,7 @@
 //! Nothing is held back and nothing is kept but the figures. They are cumulative in every API, so the highest counts; and the
 //! same bytes give the same figures however they are cut into pieces.
 
-mod json;
+mod document;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -12,11 +12,10 @@ use http::{HeaderMap, header};
 use ledger::Tokens;
 use settings::Api;
 
-use json::{Json, Scalar};
+use super::json::Scalar;
+use super::model::model_name;
+use document::Document;
 use sse::{Part, Sse};
-
-/// Characters of a model's name that are kept.
-const MODEL_CHARS: usize = 100;
 
 #[derive(Debug)]
 enum Form {
@@ -30,7 +29,7 @@ enum Form {
 #[derive(Debug)]
 pub(super) struct Scanner {
     form: Form,
-    json: Json,
+    document: Document,
     seen: Seen,
 }
 
@@ -65,20 +64,20 @@ impl Scanner {
             "application/json" if plain => Form::Document,
             _ => Form::Opaque,
         };
-        Self { form, json: Json::new(), seen: Seen::new(api) }
+        Self { form, document: Document::new(), seen: Seen::new(api) }
     }
 
     /// Takes the next piece.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
-        let Self { form, json, seen } = self;
+        let Self { form, document, seen } = self;
         seen.bytes += bytes.len() as u64;
         match form {
             Form::Opaque => {}
-            Form::Document => json.feed(bytes, &mut |path, scalar| seen.take(path, scalar)),
+            Form::Document => document.feed(bytes, &mut |path, scalar| seen.take(path, scalar)),
             Form::Events(sse) => sse.feed(bytes, &mut |part| match part {
-                Part::Data(data) => json.feed(data, &mut |path, scalar| seen.take(path, scalar)),
+                Part::Data(data) => document.feed(data, &mut |path, scalar| seen.take(path, scalar)),
                 Part::End => {
-                    json.reset();
+                    document.reset();
                     seen.events += 1;
                 }
             }),
@@ -114,7 +113,7 @@ impl Seen {
             (Api::Anthropic, ["message", rest @ ..]) | (Api::OpenAi, ["response", rest @ ..]) => (true, rest),
             _ => (false, path),
         };
-        if let (["model"], Scalar::Text(name), None) = (path, scalar, &self.model) {
+        if let (["model"], Scalar::Text(name, _), None) = (path, scalar, &self.model) {
             self.model = model_name(name);
         }
         let (["usage", kind @ ..], Scalar::Number(count)) = (path, scalar) else {
@@ -158,36 +157,4 @@ impl Seen {
             reasoning: self.reasoning,
         }
     }
-}
-
-/// Reads what a request says before anybody acts on it.
-#[derive(Debug)]
-pub(super) struct Asked {
-    json: Json,
-    pub(super) model: Option<String>,
-    /// `"background": true`: the answer would come without figures, and be worked on after its end.
-    pub(super) background: bool,
-}
-
-impl Asked {
-    pub(super) fn new() -> Self {
-        Self { json: Json::new(), model: None, background: false }
-    }
-
-    /// Takes the next piece.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
-        let Self { json, model, background } = self;
-        json.feed(bytes, &mut |path, scalar| match (path, scalar) {
-            (["model"], Scalar::Text(name)) => *model = model_name(name),
-            (["background"], Scalar::True) => *background = true,
-            _ => {}
-        });
-    }
-}
-
-/// A model's name as it is kept: it becomes a part of keys.
-fn model_name(name: &str) -> Option<String> {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-._:@/".contains(c) { c } else { '_' };
-    let name: String = name.chars().take(MODEL_CHARS).map(plain).collect();
-    (!name.is_empty()).then_some(name)
 }

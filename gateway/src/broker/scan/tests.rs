@@ -106,19 +106,6 @@ fn what_is_not_plain_is_not_read() {
     assert_eq!(scanner.seen().bytes, 29);
 }
 
-#[test]
-fn a_request_cannot_hide_that_it_is_for_the_background() {
-    let of = |text: &str| {
-        let mut asked = Asked::new();
-        asked.feed(text.as_bytes());
-        (asked.background, asked.model)
-    };
-    assert_eq!(of(r#"{"model":"gpt x","background":true}"#), (true, Some("gpt_x".into())));
-    assert!(of(r#"{"background":false,"backgro\u0075nd" : true ,"x":1}"#).0);
-    assert!(of(r#"{"a":[[[[[[[[{"background":1}]]]]]]]],"b":{"c":{"d":{}}},"background":true}"#).0);
-    assert!(!of(r#"{"input":"{\"background\":true}","x":{"background":true},"y":["background",true]}"#).0);
-}
-
 proptest! {
     #[test]
     fn pieces_do_not_matter(cuts in proptest::collection::vec(1usize..40, 0..200), line_ends in 0usize..3, which in 0usize..2) {

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod metering;
+mod requests;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
@@ -346,6 +347,7 @@ fn settings_that_cannot_be_are_refused() {
         ("auth", settings::Provider { auth: Some("a header".into()), ..at() }),
         ("paths", settings::Provider { paths: one("/v1/x"), ..at() }),
         ("pass_headers", settings::Provider { pass_headers: one("X-Api-Key"), ..at() }),
+        ("allow", settings::Provider { allow: one("web search"), ..at() }),
         ("headers", settings::Provider { headers: [("x".to_owned(), "\n".to_owned())].into(), ..at() }),
     ] {
         let (settings, _folder) = with("mine", "k", provider);

@@ -8,6 +8,7 @@ pub(crate) enum Batch {
     Network,
     Host,
     Sockets,
+    Models,
     Printed,
     Last,
     /// As [`Batch::Sockets`], of a worker that claims nothing.
@@ -114,6 +115,12 @@ pub(crate) const CASES: &[Case] = cases! {
     Sockets Said =>
         "claim-the-generation" "guess-the-nonce" "a-second-preamble" "the-api-through-the-gateway-socket"
         "the-api-by-dot-dot-through-the-broker" "an-event-of-32-mib";
+    Models Said =>
+        "a-tool-that-runs-at-the-provider" "a-fetch-by-the-provider" "a-server-that-the-provider-calls"
+        "an-image-by-its-address" "a-file-of-another-unit-at-the-provider"
+        "a-container-of-another-unit-at-the-provider" "a-conversation-of-another-unit-at-the-provider"
+        "an-answer-in-the-background" "an-escaped-name-in-a-request" "a-member-twice-in-a-request"
+        "a-request-in-utf-16" "a-storm-of-requests-to-models";
     Patience Said => "a-half-open-connection" "ten-thousand-connections";
     Printed Stream => "a-printed-end" "a-printed-end-of-the-worker" "a-printed-refusal";
     Printed Length => "a-flood-of-events";

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::api::Api;
 use tests::eventually;
+use tests::model::{Model, Reply};
 use tests::stack::{Backend, Options, Stack};
 use tokio::sync::Semaphore;
 
@@ -22,6 +23,7 @@ const AT_ONCE: usize = 4;
 
 struct Closed {
     stack: Stack,
+    _model: Model,
     mallory: Api,
     bob: Api,
     known: Value,
@@ -50,6 +52,7 @@ fn settings() -> String {
         "[profiles.default]\nimage = \"rekindle/test-base:latest\"\nrunner = \"exec\"\nidle_timeout_sec = 60\n\
          runner_command = [\"python3\", \"-\"]\nmemory_mb = 256\npids = 128\nnofile = 1024\ntmp_mb = 64\nworkspace_max_mb = 24\nmax_attempts = 1\n\
          turn_timeout_sec = 90\n\
+         [limits]\nrequests_per_sec = 10000\nrequest_burst = 20000\nmodel_requests_per_sec = 1\nmodel_request_burst = 40\n\
          [profiles.foreign]\nimage = \"rekindle/test-base:latest\"\nidle_timeout_sec = 60\nmax_attempts = 1\n\
          command = [\"/usr/bin/python3\", \"-c\", {}]\n\
          [profiles.foreign.env]\nRED_LIB = {}\nRED_IN = \"${{in}}\"\nRED_OUT = \"${{out}}\"\n",
@@ -60,7 +63,8 @@ fn settings() -> String {
 
 impl Closed {
     async fn prepare(backend: Backend) -> Self {
-        let stack = Stack::start(Options::new(backend).settings(&settings())).await;
+        let model = Model::start(|_| Reply::text(marked("at-the-provider"))).await;
+        let stack = Stack::start(Options::new(backend).model(model.base_url()).settings(&settings())).await;
         let (mallory, bob) = (stack.api("mallory"), stack.api("bob"));
         let place = Place::make(stack.home()).await;
         stack.redis.command(&["SET", CANARY, &marked("in-the-ledger")]).await.expect("reach Redis");
@@ -92,7 +96,7 @@ impl Closed {
                 "theirs": "bobs", "mine": "mine", "their_unit": other, "their_turn": theirs["turn_id"],
             }),
         );
-        let mut closed = Self { stack, mallory, bob, known, own: String::new(), other, place };
+        let mut closed = Self { stack, _model: model, mallory, bob, known, own: String::new(), other, place };
         // The same shape as all its later turns, so that one sandbox serves them.
         closed.turn("attacker", "print('here')").await;
         closed.own = uid(&closed.mallory, "attacker").await;
@@ -118,7 +122,15 @@ impl Closed {
         let known = joined(known, json!({"victim_folder": workspace}));
 
         let mut outcomes = Outcomes::new();
-        for batch in [Batch::Secrets, Batch::Network, Batch::Host, Batch::Sockets, Batch::Printed, Batch::Last] {
+        let control = program::attempts(&known, Batch::Models, &["a-plain-request"]);
+        let control = told(&self.turn("attacker", &control).await["output"], Batch::Models);
+        assert!(
+            control["a-plain-request"].reached,
+            "a model answers, so the others fail for what they ask: {control:?}"
+        );
+        for batch in
+            [Batch::Secrets, Batch::Network, Batch::Host, Batch::Sockets, Batch::Models, Batch::Printed, Batch::Last]
+        {
             let answer = self.turn("attacker", &program::batch(&known, batch)).await;
             outcomes.extend(told(&answer["output"], batch));
         }

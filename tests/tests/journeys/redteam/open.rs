@@ -126,7 +126,7 @@ impl Open {
     /// Everything but the tricks.
     async fn attack(&mut self) -> Outcomes {
         let mut outcomes = Outcomes::new();
-        for batch in [Batch::Secrets, Batch::Network, Batch::Sockets] {
+        for batch in [Batch::Secrets, Batch::Network, Batch::Sockets, Batch::Models] {
             outcomes.extend(self.in_container(batch, &[]).await);
         }
         let at_once = tokio::join!(self.in_container(Batch::Patience, &[]), self.in_container(Batch::Resources, &[]));

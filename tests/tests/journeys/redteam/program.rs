@@ -28,6 +28,7 @@ fn source(batch: Batch) -> &'static str {
         Batch::Network => fixture!("network"),
         Batch::Host => fixture!("host"),
         Batch::Sockets | Batch::Patience | Batch::Foreign | Batch::Last => fixture!("sockets"),
+        Batch::Models => fixture!("models"),
         Batch::Printed => fixture!("printed"),
         Batch::Resources | Batch::Leftovers => fixture!("resources"),
         Batch::Tricks => fixture!("tricks"),

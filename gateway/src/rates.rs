@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use contract::{ErrorCode, Owner};
-use ledger::{Leave, Ledger, Rate};
+use contract::Owner;
+use ledger::{Leave, Ledger, LedgerError, Paced, Rate};
 use tokio::time::Instant;
-
-use crate::http::problem::Failure;
 
 /// Leave that was not used by then is gone.
 const KEPT: Duration = Duration::from_secs(1);
@@ -21,8 +19,18 @@ const OWNERS: usize = 4096;
 /// The bound, and what this gateway has leave for.
 #[derive(Debug)]
 pub struct Rates {
+    paced: Paced,
     rate: Option<Rate>,
     owners: Mutex<HashMap<Owner, Local>>,
+}
+
+/// There were more requests than that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late {
+    /// The rate.
+    pub per_sec: u32,
+    /// Until the next one may pass.
+    pub wait: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,24 +41,23 @@ struct Local {
 
 impl Rates {
     /// With no bound when it is none a second.
-    pub fn new(per_sec: u32, burst: u32) -> Self {
+    pub fn new(paced: Paced, per_sec: u32, burst: u32) -> Self {
         let rate = (per_sec > 0).then_some(Rate { per_sec, burst: burst.max(1) });
-        Self { rate, owners: Mutex::default() }
+        Self { paced, rate, owners: Mutex::default() }
     }
 
-    /// Lets a request of this owner pass, or says when the next one may.
+    /// Lets a request of this owner pass, or says why not yet.
     ///
     /// # Errors
-    /// 429 with `Retry-After`; 503 when the ledger does not answer.
-    pub async fn pass(&self, ledger: &Ledger, owner: &Owner) -> Result<(), Failure> {
-        let Some(rate) = self.rate else { return Ok(()) };
-        match self.local(owner) {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(wait)) => return Err(refusal(rate, wait)),
-            None => {}
+    /// When the ledger does not answer.
+    pub async fn pass(&self, ledger: &Ledger, owner: &Owner) -> Result<Result<(), Late>, LedgerError> {
+        let Some(rate) = self.rate else { return Ok(Ok(())) };
+        let late = |wait| Late { per_sec: rate.per_sec, wait };
+        if let Some(known) = self.local(owner) {
+            return Ok(known.map_err(late));
         }
         let until = Instant::now() + KEPT;
-        match ledger.leave(owner, rate, (rate.burst / PART).max(1)).await? {
+        Ok(match ledger.leave(self.paced, owner, rate, (rate.burst / PART).max(1)).await? {
             Leave::For(requests) => {
                 // One of them is this one's.
                 if requests > 1 {
@@ -60,9 +67,9 @@ impl Rates {
             }
             Leave::After(wait) => {
                 self.keep(owner, Local { left: 0, until: Instant::now() + wait.min(KEPT) });
-                Err(refusal(rate, wait))
+                Err(late(wait))
             }
-        }
+        })
     }
 
     /// What is known here: leave, or for how long there is none.
@@ -98,9 +105,4 @@ impl Rates {
             owners.insert(owner.clone(), local);
         }
     }
-}
-
-fn refusal(rate: Rate, wait: Duration) -> Failure {
-    let detail = format!("more than {} requests a second of this owner's; try again later", rate.per_sec);
-    Failure::new(ErrorCode::TooMany, detail).retry_after(wait)
 }
