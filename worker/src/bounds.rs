@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = EventBody> {
-        let value = text().prop_map(Value::from);
+        let value = || text().prop_map(Value::from);
         let usage = (prop::option::of(text()), any::<f64>(), any::<u64>()).prop_map(|(model, cost, n)| Usage {
             model,
             cost_usd: Some(cost),
@@ -153,7 +153,7 @@ mod tests {
         let rest = (usage, prop::option::of(text()), prop::option::of(text()), prop::option::of(text()));
         let workspace = WorkspaceId::parse("w".repeat(128)).unwrap();
         prop_oneof![
-            (any::<bool>(), text(), prop::option::of(value.clone()), rest).prop_map(
+            (any::<bool>(), text(), prop::option::of(value()), rest).prop_map(
                 |(ok, reply, output, (usage, session_id, detail, cache))| EventBody::Done {
                     ok,
                     reply,
@@ -165,9 +165,9 @@ mod tests {
                     cache,
                 }
             ),
-            (text(), value, text()).prop_map(|(tool, args, call_id)| EventBody::ToolCall { tool, args, call_id }),
+            (text(), value(), text()).prop_map(|(tool, args, call_id)| EventBody::ToolCall { tool, args, call_id }),
             (text(), text()).prop_map(|(call_id, summary)| EventBody::ToolResult { call_id, ok: true, summary }),
-            (text(), text(), 0usize..2_000).prop_map(|(path, reason, n)| EventBody::PolicyReverted {
+            (text(), text(), 0usize..400).prop_map(|(path, reason, n)| EventBody::PolicyReverted {
                 paths: vec![path.chars().take(3_000).collect(); n],
                 reasons: vec![reason.chars().take(3_000).collect(); n],
             }),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(ProptestConfig::with_cases(48))]
 
         /// Whatever was printed or planted, it can be told. What stands around an event (turn, number) takes less than 200 bytes.
         #[test]
