@@ -105,7 +105,7 @@ pub struct TurnView {
     pub prompt: String,
     /// In lists: whether `prompt`, `reply`, `output` or another text is its beginning only or left out. The turn by itself has
     /// all of it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     /// Why it fired.
     pub trigger: contract::Trigger,

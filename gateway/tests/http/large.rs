@@ -31,12 +31,17 @@ async fn stat(world: &World, name: &str) -> u64 {
 
 #[tokio::test]
 async fn pages_are_bounded_by_bytes_and_show_beginnings() {
-    let world = world().await;
-    let prompt = "x".repeat(PROMPT_BYTES);
+    let mut world = world().await;
+    let (prompt, reply) = ("x".repeat(PROMPT_BYTES), "y".repeat(PROMPT_BYTES));
     for _ in 0..TURNS {
         let mut submit = post("/v1/units/demo/invoke", "ann", &json!({ "prompt": prompt }));
         submit.headers_mut().insert("prefer", "respond-async".parse().unwrap());
         assert_eq!(world.call(submit).await.status, 202);
+    }
+    let worker = world.worker().await;
+    for _ in 0..TURNS {
+        let turn = worker.take().await;
+        worker.settle(&turn.turn_id, 2, true, &reply).await;
     }
     let (mut seen, mut path, mut pages) = (Vec::new(), "/v1/units/demo/turns?limit=200".to_owned(), 0);
     let before = stat(&world, "total_net_output_bytes").await;
@@ -46,7 +51,8 @@ async fn pages_are_bounded_by_bytes_and_show_beginnings() {
         assert!(page.text.len() < MOST_BYTES, "a page of {} bytes", page.text.len());
         let page = page.json();
         for turn in page["turns"].as_array().unwrap() {
-            assert_eq!((turn["prompt"].as_str().unwrap().len(), &turn["truncated"]), (1024, &json!(true)));
+            let lengths = ["prompt", "reply"].map(|text| turn[text].as_str().unwrap().len());
+            assert_eq!((lengths, &turn["truncated"]), ([1024, 1024], &json!(true)));
             seen.push(turn["turn_id"].as_str().unwrap().to_owned());
         }
         pages += 1;
@@ -62,7 +68,8 @@ async fn pages_are_bounded_by_bytes_and_show_beginnings() {
     assert!(read < 3 * MOST_BYTES as u64, "{read} bytes were read from Redis for {} of prompts", TURNS * PROMPT_BYTES);
 
     let whole = world.get(&format!("/v1/turns/{}", seen[0]), "ann").await.json();
-    assert_eq!((whole["prompt"].as_str().unwrap().len(), whole.get("truncated")), (PROMPT_BYTES, None));
+    let lengths = ["prompt", "reply"].map(|text| whole[text].as_str().unwrap().len());
+    assert_eq!((lengths, whole.get("truncated")), ([PROMPT_BYTES, PROMPT_BYTES], None));
 }
 
 #[tokio::test]
