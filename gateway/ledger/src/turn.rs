@@ -294,7 +294,8 @@ pub(crate) fn head_of(done: &str) -> (String, bool) {
     fields.retain(|_, value| match value {
         Value::String(text) => {
             cut |= text.len() > HEAD_BYTES;
-            text.truncate(text.floor_char_boundary(HEAD_BYTES));
+            let end = (0..=HEAD_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+            text.truncate(end.unwrap_or_default());
             true
         }
         Value::Array(_) | Value::Object(_) => {
