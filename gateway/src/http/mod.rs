@@ -10,7 +10,7 @@ mod intake;
 mod invoke;
 mod keys;
 mod large;
-mod named_workspaces;
+mod named;
 mod openapi;
 mod outcome;
 mod pool;
