@@ -17,7 +17,10 @@ export function parameters(name, headers = {}, timeoutSec = 60) {
   };
 }
 
-/** Sends one request to each path. One that a limit refuses, or that nobody answers, is sent again when it may be. */
+/** Statuses after which a request may be sent again: no answer, a unit whose worker has not ended yet, limits, an outage. */
+const AGAIN = [0, 409, 429, 503];
+
+/** Sends one request to each path, again and again where that may help. None of them does more when it is repeated. */
 export function sendAll(method, paths, params) {
   const answers = new Array(paths.length);
   const until = Date.now() + READ_BACK_SEC * 1000;
@@ -28,7 +31,7 @@ export function sendAll(method, paths, params) {
     let pause = 0;
     http.batch(now.map((index) => [method, URL + paths[index], null, params])).forEach((answer, n) => {
       answers[now[n]] = answer;
-      if ([0, 429, 503].includes(answer.status) && Date.now() < until) {
+      if (AGAIN.includes(answer.status) && Date.now() < until) {
         again.push(now[n]);
         pause = Math.max(pause, Number(answer.headers['Retry-After'] || 1));
       }
