@@ -46,7 +46,8 @@ async fn whoever_has_all_that_it_may_is_told_what_to_delete_and_is_served_then()
     soon.headers_mut().insert("prefer", "wait=0".parse().unwrap());
     world.call(soon).await.problem(409, "conflict");
     assert!(runtime.0.lock().unwrap().trashed.is_empty(), "nothing is trashed while a worker may live");
-    let unit = world.ledger.units(&contract::Owner::parse("ann").unwrap(), None, 10, 1 << 20).await.unwrap().0.remove(0);
+    let unit =
+        world.ledger.units(&contract::Owner::parse("ann").unwrap(), None, 10, 1 << 20).await.unwrap().0.remove(0);
     let exit = ledger::Exit { reason: contract::StopReason::Stopped, exit_code: Some(0), detail: None };
     assert!(world.ledger.exited(&unit.uid, unit.state.generation().unwrap(), exit).await.unwrap());
     assert_eq!(world.call(delete("/v1/workspaces/w1")).await.status, 204);

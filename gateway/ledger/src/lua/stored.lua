@@ -11,8 +11,8 @@ end
 
 -- The prompt of a settled turn is over its time; its head and its result stay for theirs.
 local function age_prompt(owner_key, id, settled_ms)
-  local bytes = redis.call('HSTRLEN', 'turn:' .. id, 'prompt')
-  redis.call('HDEL', 'turn:' .. id, 'prompt')
+  local bytes = redis.call('HSTRLEN', 'turn:' .. id, 'prompt') + redis.call('HSTRLEN', 'turn:' .. id, 'prompt_head')
+  redis.call('HDEL', 'turn:' .. id, 'prompt', 'prompt_head')
   redis.call('HINCRBY', 'turn:' .. id, 'stored', int(-bytes))
   store(owner_key, -bytes)
   redis.call('ZADD', 'ages', int(settled_ms + TTL * 1000), 'turn|' .. id)

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use contract::{
-    DISPATCH_AUDIENCE, DispatchClaims, Generation, Launcher, Mode, StopReason, TurnId, UnitId, WorkloadId, WorkspaceAt,
-    WorkspaceId,
+    DISPATCH_AUDIENCE, DispatchClaims, Generation, Launcher, Mode, StopReason, TurnId, UnitId, UnitName, WorkloadId,
+    WorkspaceAt, WorkspaceId,
 };
 use ledger::{
-    Bound, DrainReason, Emit, Ledger, NewApiKey, Rate, StrayKind, StreamId, Submission, Tokens, UsePart, Used,
+    Bound, DrainReason, Emit, Ledger, NewApiKey, Paced, Rate, StrayKind, StreamId, Submission, Tokens, UsePart, Used,
 };
 
 use crate::support::*;
@@ -20,7 +20,7 @@ const FEW: u64 = 12;
 /// Commands for each thing that a script removes, ends or is asked about.
 const FOR_EACH: u64 = 20;
 /// In front of every script, and none by themselves.
-const LIBRARIES: [&str; 4] = ["lib", "grants", "room", "lines"];
+const LIBRARIES: [&str; 5] = ["lib", "grants", "room", "lines", "stored"];
 /// Commands that depend on the clock: a lease that is over nudges somebody.
 const BY_CHANCE: u64 = 4;
 /// Commands that the fan-out may ask for of itself, where it runs beside the script.
@@ -291,7 +291,42 @@ async fn of_lines(w: &World, script: &str) -> Option<Cost> {
             settle(ledger, &uid, generation, &turn).await;
             ledger.erase(&uid, true).await.unwrap();
             ledger.exited(&uid, generation, exit(StopReason::Stopped)).await.unwrap();
-            w.same(ledger.forget(&uid)).await
+            w.each(ledger.forget(&uid)).await
+        }
+        "erase_workspace" | "forget_workspace" => {
+            let (workspace, ann) = (WorkspaceId::parse("theirs").unwrap(), owner("ann"));
+            let mut first = submission("names", "p");
+            first.shape.workspaces = vec![rw("theirs")];
+            let (uid, generation) = make_live(ledger, &first).await;
+            take(ledger, &uid, generation).await;
+            settle(ledger, &uid, generation, &first.turn).await;
+            w.guests(&workspace, Mode::Ro).await;
+            // Turns that name it are what it is kept for, so that they have to end first.
+            for n in 0..w.n {
+                let guest = UnitId::of(&owner("bob"), &UnitName::parse(format!("guest{n}")).unwrap());
+                for turn in ledger.turns(&guest, None, 10, 1 << 20).await.unwrap().0 {
+                    ledger.cancel(&turn.turn).await.unwrap();
+                }
+            }
+            let erase = w.each(ledger.erase_workspace(&workspace, &ann)).await;
+            if script == "erase_workspace" { erase } else { w.same(ledger.forget_workspace(&workspace, &ann)).await }
+        }
+        "age" => {
+            w.starting().await;
+            for n in 0..w.n {
+                ledger.erase(&super::support::uid(&format!("starts{n}")), true).await.unwrap();
+            }
+            w.same(ledger.age(5)).await
+        }
+        "claim_period" => {
+            for n in 0..w.n {
+                ledger.claim_period(&format!("task{n}"), LEASE).await.unwrap();
+            }
+            w.same(ledger.claim_period("task0", LEASE)).await
+        }
+        "units" => {
+            let (uid, ..) = w.busy().await;
+            w.same(ledger.unit(&uid)).await
         }
         "pick_erasures" => {
             w.starting().await;
@@ -359,7 +394,7 @@ async fn of_owners(w: &World, script: &str) -> Option<Cost> {
             let claims = claims(&uid, generation);
             w.same(ledger.admit_use("r", &claims, 9, &[Bound { tokens: Some(1 << 40), ..Bound::default() }; 3])).await
         }
-        "throttle" => w.same(ledger.leave(&ann, Rate { per_sec: 10, burst: 1 << 20 }, 1_000)).await,
+        "throttle" => w.same(ledger.leave(Paced::Calls, &ann, Rate { per_sec: 10, burst: 1 << 20 }, 1_000)).await,
         "heartbeat" => {
             let mut raw = w.redis.raw().await;
             for n in 0..w.n {

@@ -44,7 +44,10 @@ async fn what_begins_is_refused_and_what_was_accepted_goes_on_to_its_end() {
     assert_eq!(ledger.turn(&late.turn).await.unwrap(), None);
     // Who calls is known, what is there is told, and what ends something does.
     assert!(ledger.use_key(&[1; 32]).await.unwrap().is_some());
-    assert_eq!(ledger.leave(&ann, Rate { per_sec: 1, burst: 1 }, 1).await.unwrap(), Leave::For(1));
+    assert_eq!(
+        ledger.leave(ledger::Paced::Calls, &ann, Rate { per_sec: 1, burst: 1 }, 1).await.unwrap(),
+        Leave::For(1)
+    );
     assert!(ledger.revoke_key(&ann, &ApiKeyId::of(&[1; 32])).await.unwrap());
     assert_eq!(ledger.revoke_grant(&w, &ann, &ben).await.unwrap(), Granting::Done);
     assert_eq!(ledger.cancel(&unwanted.turn).await.unwrap(), Cancel::Settled);
@@ -105,7 +108,7 @@ async fn events_take_no_more_room_while_it_is_full_and_readers_are_told_what_the
     let (uid, generation) = make_live(&ledger, &turn).await;
     take(&ledger, &uid, generation).await;
     bound(&redis, 1).await;
-    let mut reader = ledger.fanout().subscribe(&uid, ledger::StreamId::ZERO).await.unwrap();
+    let mut reader = ledger.fanout().subscribe(&uid, ledger::StreamId::ZERO, &share()).await.unwrap();
     assert!(matches!(next(&mut reader).await, Some(Entry::Event { .. })), "worker-ready");
     let last = 300;
     let text = "e".repeat(3_000);

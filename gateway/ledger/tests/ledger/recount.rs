@@ -15,8 +15,9 @@ const NAME: i64 = 512;
 const EVENT: i64 = 64;
 const ENDING: i64 = 16_384;
 /// Fields of a turn that are counted; a turn that is not settled is counted as it came.
-const AS_IT_CAME: [&str; 13] = [
+const AS_IT_CAME: [&str; 14] = [
     "prompt",
+    "prompt_head",
     "prompt_path",
     "thread",
     "session",
@@ -27,10 +28,10 @@ const AS_IT_CAME: [&str; 13] = [
     "policy",
     "traceparent",
     "idem",
-    "names",
+    "mounts",
     "foreign",
 ];
-const AS_IT_ENDED: [&str; 3] = ["result", "detail", "commits"];
+const AS_IT_ENDED: [&str; 4] = ["result", "result_head", "detail", "commits"];
 
 type Hash = BTreeMap<String, String>;
 
@@ -61,7 +62,9 @@ async fn recount(redis: &Redis) -> BTreeMap<String, i64> {
         *stored.entry(unit["owner_key"].clone()).or_default() += bytes;
         if !settled {
             open += 1;
-            for name in turn["names"].split_whitespace() {
+            // `<mode> <id> …`; a unit's own workspace is not counted so.
+            let mounts = turn["mounts"].split_whitespace().skip(1).step_by(2);
+            for name in mounts.filter(|id| UnitId::parse(*id).is_err()) {
                 *open_in.entry(name.to_owned()).or_default() += 1;
             }
         }

@@ -96,7 +96,7 @@ async fn the_bytes_of_an_owner_are_bounded_whatever_was_cancelled_meanwhile() {
     // Their time is over: what is left of them is small.
     while ledger.age(10).await.unwrap() > 0 {}
     assert_exact(&redis, "prompts that are over their time").await;
-    let turns = ledger.turns(&uid("demo"), None, 10).await.unwrap();
+    let turns = ledger.turns(&uid("demo"), None, 10, 1 << 20).await.unwrap().0;
     assert_eq!(turns.iter().map(|t| (t.prompt.len(), t.reason.is_some())).collect::<Vec<_>>(), [(0, true); 7]);
     assert!(matches!(submit(&ledger, &plain("ann", "demo", &big)).await, Submitted::Accepted { .. }));
 }
@@ -171,7 +171,7 @@ async fn a_result_that_finds_no_room_is_cut_and_events_give_way() {
         assert!(used.values().all(|bytes| *bytes <= most as i64), "{used:?}");
         assert_exact(&redis, "an end").await;
     }
-    assert_eq!(ledger.take(&uid, generation, 1).await.unwrap(), Taken::Nothing);
+    assert_eq!(ledger.take(&uid, generation, 1, None).await.unwrap(), Taken::Nothing);
 }
 
 #[tokio::test]
@@ -191,10 +191,10 @@ async fn what_is_over_its_time_goes_and_what_is_not_settled_stays() {
     // The first turn's prompt and events are gone, and readers from before are told; what is not settled has all.
     let kept = events(&redis, &uid).await;
     assert_eq!(types(&kept), ["message-delta", "queued"]);
-    let mut reader = ledger.fanout().subscribe(&uid, ledger::StreamId::ZERO).await.unwrap();
+    let mut reader = ledger.fanout().subscribe(&uid, ledger::StreamId::ZERO, &share()).await.unwrap();
     assert_eq!(next(&mut reader).await, Some(ledger::Entry::Gap { from: ledger::StreamId::ZERO }));
     assert_eq!(next_seq(&mut reader).await.1, 1);
-    let turns = ledger.turns(&uid, None, 10).await.unwrap();
+    let turns = ledger.turns(&uid, None, 10, 1 << 20).await.unwrap().0;
     assert_eq!(turns.iter().map(|t| t.prompt.as_str()).collect::<Vec<_>>(), ["waits", "runs", ""]);
     assert_eq!(turns[2].result.as_ref().unwrap()["reply"], "yes");
     assert_exact(&redis, "some age").await;
@@ -214,13 +214,13 @@ async fn what_is_over_its_time_goes_and_what_is_not_settled_stays() {
     let fresh = submission("demo", "fresh");
     let Submitted::Accepted { after, .. } = submit(&ledger, &fresh).await else { panic!() };
     assert_eq!(after, end);
-    let mut reader = ledger.fanout().subscribe(&uid, after).await.unwrap();
+    let mut reader = ledger.fanout().subscribe(&uid, after, &share()).await.unwrap();
     emit(&ledger, &uid, generation, &fresh.turn, 1).await;
     assert_eq!(next_seq(&mut reader).await.1, 1, "no gap");
     let late = Ledger::connect(Config { turn_ttl: Duration::ZERO, ..config }).await.unwrap();
     settle(&late, &uid, generation, &fresh.turn).await;
     while late.age(10).await.unwrap() > 0 {}
     assert_eq!(ledger.turn(&fresh.turn).await.unwrap(), None);
-    assert_eq!(ledger.turns(&uid, None, 10).await.unwrap().len(), 3);
+    assert_eq!(ledger.turns(&uid, None, 10, 1 << 20).await.unwrap().0.len(), 3);
     assert_exact(&redis, "all age").await;
 }
