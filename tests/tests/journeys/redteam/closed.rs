@@ -49,7 +49,7 @@ fn settings() -> String {
     format!(
         "[profiles.default]\nimage = \"rekindle/test-base:latest\"\nrunner = \"exec\"\nidle_timeout_sec = 60\n\
          runner_command = [\"python3\", \"-\"]\nmemory_mb = 256\npids = 128\nnofile = 1024\ntmp_mb = 64\nworkspace_max_mb = 24\nworkspace_max_files = 2000\nmax_attempts = 1\n\
-         turn_timeout_sec = 90\n\
+         turn_timeout_sec = 300\n\
          [profiles.foreign]\nimage = \"rekindle/test-base:latest\"\nidle_timeout_sec = 60\nmax_attempts = 1\n\
          command = [\"/usr/bin/python3\", \"-c\", {}]\n\
          [profiles.foreign.env]\nRED_LIB = {}\nRED_IN = \"${{in}}\"\nRED_OUT = \"${{out}}\"\n",
