@@ -176,7 +176,7 @@ impl Inner {
     async fn nameless(&self) -> Nameless {
         let store = self.store.root().to_owned();
         let looking = tokio::task::spawn_blocking(move || nameless::held(&store));
-        match looking.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match looking.await.map_err(io::Error::other).and_then(|held| held) {
             Ok(held) => held,
             Err(error) => {
                 warn!(%error, "files without a name are not counted");

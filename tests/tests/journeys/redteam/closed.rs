@@ -51,7 +51,7 @@ fn settings() -> String {
     format!(
         "[profiles.default]\nimage = \"rekindle/test-base:latest\"\nrunner = \"exec\"\nidle_timeout_sec = 60\n\
          runner_command = [\"python3\", \"-\"]\nmemory_mb = 256\npids = 128\nnofile = 1024\ntmp_mb = 64\nworkspace_max_mb = 24\nworkspace_max_files = 2000\nmax_attempts = 1\n\
-         turn_timeout_sec = 90\n\
+         turn_timeout_sec = 300\n\
          [limits]\nrequests_per_sec = 10000\nrequest_burst = 20000\nmodel_requests_per_sec = 1\nmodel_request_burst = 40\n\
          [profiles.foreign]\nimage = \"rekindle/test-base:latest\"\nidle_timeout_sec = 60\nmax_attempts = 1\n\
          command = [\"/usr/bin/python3\", \"-c\", {}]\n\
