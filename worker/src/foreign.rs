@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 
 use crate::ports::Forward;
 use crate::processes::{self, Awaited};
-use crate::quiet;
 use crate::settings::socket;
+use crate::{fence, quiet};
 
 /// Where the sockets are in a sandbox whose variables do not say so.
 const SOCK_DIR: &str = "/rekindle/sock";
@@ -52,13 +52,11 @@ pub async fn run(command: &str) -> anyhow::Result<ExitCode> {
     tasks.spawn(gateway.run());
     let mut signals = forwarded(&mut tasks)?;
 
-    let mut child = Command::new(program)
-        .args(args)
-        .env_clear()
-        .envs(env)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot run `{program}` of REKINDLE_COMMAND"))?;
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(env).kill_on_drop(true);
+    // SAFETY: between fork and exec only prctl is called, which is a plain system call and allocates nothing.
+    unsafe { command.pre_exec(fence::close) };
+    let mut child = command.spawn().with_context(|| format!("cannot run `{program}` of REKINDLE_COMMAND"))?;
     let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).context("the program has no id")?;
     let awaited = Awaited::default();
     let _awaited = awaited.add(pid.as_raw_nonzero().get());

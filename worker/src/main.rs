@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 const USAGE: &str = "usage:
   rekindle-worker                                     the worker, inside a sandbox (settings: REKINDLE_* variables)
   rekindle-worker shim --dir <generation folder>      parent of a sandboxed process
+  rekindle-worker confine <limit>=<number>… -- <program> …   a sandbox, with limits of its user's own
   rekindle-worker inspect <workspace folder>          one read-only look; what at: REKINDLE_INSPECT; answers on stdout
   rekindle-worker relay --sock <dir> --token-file <file> --gateway <unix:///path | tcp://host:port>";
 
@@ -18,6 +21,7 @@ pub(crate) fn main() -> ExitCode {
             (Some("--dir"), Some(dir), None) => return worker::shim::run(dir.as_ref()),
             _ => Err(anyhow::anyhow!(USAGE)),
         },
+        Some("confine") => worker::confine::run(args).context("confine").map(|never| match never {}),
         Some("inspect") => match (args.next(), args.next()) {
             (Some(folder), None) => worker::inspect::run(folder.as_ref()),
             _ => Err(anyhow::anyhow!(USAGE)),

@@ -105,7 +105,8 @@ for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_
 if ctypes.CDLL(None).syscall(58) == 0:
     while True: open('late', 'a').write('x')";
     std::fs::write(unit.path("home/vfork.py"), program).unwrap();
-    let script = "setsid python3 $HOME/vfork.py >/dev/null 2>&1 </dev/null & \n until [ -s late ]; do :; done; echo hi >a";
+    let script =
+        "setsid python3 $HOME/vfork.py >/dev/null 2>&1 </dev/null & \n until [ -s late ]; do :; done; echo hi >a";
     let events = worker.turn(turn(1, script)).await;
     assert_eq!(types(&events), ["turn-accepted", "commit", "done"]);
     assert_eq!(events[2]["ok"], true, "{events:?}");

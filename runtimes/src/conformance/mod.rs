@@ -54,6 +54,8 @@ suite! {
     walls::the_doors_of_the_kernel_are_shut;
     walls::it_writes_where_it_may_and_no_more_than_it_may;
     walls::what_a_process_may_have_is_the_profiles;
+    walls::its_mounts_name_no_owner_and_no_other_unit;
+    walls::one_cannot_take_what_all_have_of_their_user;
     walls::a_fork_bomb_is_held;
     walls::out_of_memory_is_told;
     walls::the_first_process_lives_and_sees_that_memory_ran_out;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::{Piece, Splitter};
+use crate::fence;
 use crate::processes::Awaited;
 use crate::stop::{Stop, Stops};
 
@@ -132,7 +133,8 @@ fn spawn(program: &Program<'_>) -> io::Result<Child> {
     unsafe {
         command.pre_exec(|| {
             // Where the worker is not PID 1, the agent must not outlive it.
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            fence::close()
         });
     }
     command.spawn()

@@ -89,8 +89,8 @@ pub(super) fn start(launch: &Launch, output: OwnedFd) -> anyhow::Result<Started>
         command.pre_exec(prepare);
     }
     let child = command.spawn().with_context(|| format!("cannot start `{program}`"))?;
-    let is_bwrap = Path::new(program).file_name().is_some_and(|name| name == "bwrap");
-    Ok(Started { child, is_bwrap })
+    // Only `bwrap` reads a filter.
+    Ok(Started { child, is_bwrap: launch.filter.is_some() })
 }
 
 /// In the child: KILL when the shim dies, whose end may have come already; and no signal stays blocked.
@@ -104,7 +104,13 @@ fn die_with(shim: Pid) -> io::Result<()> {
 
 /// In the child: what its processes may have of each. A core file would hold what they knew, the worker's nonce too.
 fn limit(rlimits: Rlimits) -> io::Result<()> {
-    let most = [(Resource::Core, Some(0)), (Resource::Nofile, rlimits.nofile), (Resource::Data, rlimits.data)];
+    let most = [
+        (Resource::Core, Some(0)),
+        // Message queues are counted for the uid, which all workers share.
+        (Resource::Msgqueue, Some(0)),
+        (Resource::Nofile, rlimits.nofile),
+        (Resource::Data, rlimits.data),
+    ];
     for (resource, most) in most {
         let Some(most) = most else { continue };
         // Not above what we have ourselves, which only root could give.

@@ -75,7 +75,12 @@ pub(super) fn describe(launch: &Launch, common: &Common<'_>, token: &str) -> io:
             tmpfs: Some(scratch(launch.profile.tmp_mb)),
             shm_size: Some(SHM_BYTES),
             ipc_mode: Some("private".into()),
-            ulimits: Some(vec![ulimit("core", 0), ulimit("nofile", launch.profile.nofile)]),
+            ulimits: Some(vec![
+                ulimit("core", 0),
+                ulimit("nofile", launch.profile.nofile),
+                // Message queues are counted for the uid, which all workers share.
+                ulimit("msgqueue", 0),
+            ]),
             init: Some(false),
             mounts: Some(mounts),
             memory,

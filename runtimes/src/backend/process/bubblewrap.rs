@@ -6,11 +6,18 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::{Resource, Signal, getpid, getppid, getrlimit, set_parent_process_death_signal};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+use tracing::warn;
+
+use super::mounts::PrivateMounts;
 use super::sandbox::DEFAULT_PATH;
 use super::{seccomp, text};
 
 /// How long a trial may take.
 const TRIAL_LIMIT: Duration = Duration::from_secs(10);
+/// A sandbox may have one of so many parts of what the kernel gives to a uid, which is that of all workers.
+const PARTS: u64 = 8;
 
 /// A `bwrap` that works.
 #[derive(Debug, Clone)]
@@ -18,6 +25,8 @@ pub(super) struct Bubblewrap {
     program: PathBuf,
     /// It can forbid further user namespaces by their number (since 0.8); the filter of system calls forbids them anyhow.
     closes_userns: bool,
+    /// What `rekindle-worker confine` limits, where a namespace of users of ours may be around that of bwrap.
+    shares: Option<Vec<String>>,
     filter: Vec<u8>,
 }
 
@@ -26,11 +35,17 @@ impl Bubblewrap {
     ///
     /// # Errors
     /// Why it does not work.
-    pub async fn find(program: &Path, ids: (u32, u32)) -> io::Result<Self> {
-        let mut found = Self { program: program.to_owned(), closes_userns: true, filter: seccomp::program()? };
-        if found.attempt(ids).await.is_err() {
+    pub async fn find(program: &Path, shim: &Path, ids: (u32, u32)) -> io::Result<Self> {
+        let filter = seccomp::program()?;
+        let mut found = Self { program: program.to_owned(), closes_userns: true, shares: None, filter };
+        if found.attempt(shim, ids).await.is_err() {
             found.closes_userns = false;
-            found.attempt(ids).await?;
+            found.attempt(shim, ids).await?;
+        }
+        found.shares = Some(shares());
+        if let Err(error) = found.attempt(shim, ids).await {
+            warn!(%error, "what the kernel counts for each user (inotify, pending signals) is not limited for each sandbox here");
+            found.shares = None;
         }
         Ok(found)
     }
@@ -44,7 +59,20 @@ impl Bubblewrap {
         &self.filter
     }
 
-    /// The beginning of every call: nothing of the host is shared, and everything ends with who asked for it.
+    /// The beginning of every call: nothing of the host is shared, and everything ends with who asked for it. Before it comes
+    /// what limits an agent; `shim` is the worker's program of the platform.
+    pub fn agents_command(&self, shim: &Path, mounts: &mut PrivateMounts, filter_fd: &str) -> io::Result<Vec<String>> {
+        let mut argv = Vec::new();
+        if let Some(shares) = &self.shares {
+            argv.extend([text(&mounts.add(shim, true)?)?, "confine".into()]);
+            argv.extend(shares.iter().cloned());
+            argv.push("--".into());
+        }
+        argv.append(&mut self.command(filter_fd)?);
+        Ok(argv)
+    }
+
+    /// As [`Self::agents_command`], of a program of the platform's own.
     pub fn command(&self, filter_fd: &str) -> io::Result<Vec<String>> {
         let mut argv = vec![text(&self.program)?];
         argv.extend(["--unshare-all", "--die-with-parent", "--new-session"].map(str::to_owned));
@@ -64,19 +92,13 @@ impl Bubblewrap {
         Ok(file.into())
     }
 
-    async fn attempt(&self, (uid, gid): (u32, u32)) -> io::Result<()> {
+    async fn attempt(&self, shim: &Path, ids: (u32, u32)) -> io::Result<()> {
         let filter = self.filter_file()?;
-        let argv = self.command(&filter.as_raw_fd().to_string())?;
-        let mut command = std::process::Command::new(&argv[0]);
-        command.args(&argv[1..]).args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]);
-        command.env_clear().env("PATH", DEFAULT_PATH).current_dir("/");
-        if rustix::process::geteuid().is_root() {
-            command.uid(uid).gid(gid);
-        }
-        // SAFETY: after the fork one system call is made, on a descriptor that the closure owns.
-        unsafe {
-            command.pre_exec(move || rustix::io::fcntl_setfd(&filter, rustix::io::FdFlags::empty()).map_err(Into::into))
-        };
+        let mut mounts = PrivateMounts::default();
+        let mut argv = self.agents_command(shim, &mut mounts, &filter.as_raw_fd().to_string())?;
+        argv.extend(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"].map(str::to_owned));
+        let mut command = as_worker(&argv, mounts, Some(filter), ids);
+        command.env("PATH", DEFAULT_PATH);
         let mut command = tokio::process::Command::from(command);
         let output = tokio::time::timeout(TRIAL_LIMIT, command.kill_on_drop(true).output())
             .await
@@ -88,4 +110,49 @@ impl Bubblewrap {
             Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
         }
     }
+}
+
+/// The beginning of `confine`'s arguments: what of the host's is one part for each sandbox.
+fn shares() -> Vec<String> {
+    let host = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    [
+        ("max_inotify_instances", host("/proc/sys/fs/inotify/max_user_instances")),
+        ("max_inotify_watches", host("/proc/sys/fs/inotify/max_user_watches")),
+        ("sigpending", getrlimit(Resource::Sigpending).maximum),
+    ]
+    .into_iter()
+    .filter_map(|(name, all)| Some(format!("{name}={}", (all? / PARTS).max(1))))
+    .collect()
+}
+
+/// A command that is run as the worker's user, sees its mounts and dies with this process.
+pub(super) fn as_worker(
+    argv: &[String],
+    mounts: PrivateMounts,
+    filter: Option<OwnedFd>,
+    (uid, gid): (u32, u32),
+) -> std::process::Command {
+    let mut command = std::process::Command::new(&argv[0]);
+    command.args(&argv[1..]).env_clear().current_dir("/");
+    let is_root = rustix::process::geteuid().is_root();
+    let runtime = getpid();
+    let prepare = move || -> io::Result<()> {
+        mounts.enter()?;
+        if let Some(filter) = &filter {
+            // bwrap reads it and closes it.
+            rustix::io::fcntl_setfd(filter, rustix::io::FdFlags::empty())?;
+        }
+        if is_root {
+            // Not by `Command::uid`, which would come before the mounts.
+            set_thread_groups(&[])?;
+            set_thread_gid(rustix::process::Gid::from_raw(gid))?;
+            set_thread_uid(rustix::process::Uid::from_raw(uid))?;
+        }
+        // A change of uid forgets it, so it comes last (prctl(2)).
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid() == Some(runtime) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: after the fork only system calls are made, on values that were made before it.
+    unsafe { command.pre_exec(prepare) };
+    command
 }

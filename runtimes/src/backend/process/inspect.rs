@@ -1,17 +1,14 @@
 //! A look into a workspace as a child of the runtime's own: it dies with the runtime, and when nobody waits for it any more.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
-use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
-use super::bubblewrap::Bubblewrap;
+use super::bubblewrap::{Bubblewrap, as_worker};
 use super::mounts::PrivateMounts;
 use super::{BackendError, ProcessBackend, text};
 use crate::inspect::{Inspection, Printed};
@@ -30,7 +27,7 @@ impl ProcessBackend {
             _ => Vec::new(),
         };
         let argv = argv(begin, &workspace, &worker)?;
-        let mut command = Command::from(self.command(&argv, mounts, filter));
+        let mut command = Command::from(as_worker(&argv, mounts, filter, self.ids));
         command.env("REKINDLE_INSPECT", &inspection.look).stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|e| BackendError(format!("cannot start `{}`: {e}", argv[0])))?;
@@ -43,33 +40,6 @@ impl ProcessBackend {
         read(stdout, stderr, &mut printed).await?;
         child.wait().await?;
         Ok(printed)
-    }
-
-    fn command(&self, argv: &[String], mounts: PrivateMounts, filter: Option<OwnedFd>) -> std::process::Command {
-        let mut command = std::process::Command::new(&argv[0]);
-        command.args(&argv[1..]).env_clear().current_dir("/");
-        let (uid, gid) = self.ids;
-        let is_root = rustix::process::geteuid().is_root();
-        let runtime = getpid();
-        let prepare = move || -> io::Result<()> {
-            mounts.enter()?;
-            if let Some(filter) = &filter {
-                // bwrap reads it and closes it.
-                rustix::io::fcntl_setfd(filter, rustix::io::FdFlags::empty())?;
-            }
-            if is_root {
-                // Not by `Command::uid`, which would come before the mounts.
-                set_thread_groups(&[])?;
-                set_thread_gid(rustix::process::Gid::from_raw(gid))?;
-                set_thread_uid(rustix::process::Uid::from_raw(uid))?;
-            }
-            // A change of uid forgets it, so it comes last (prctl(2)).
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            if getppid() == Some(runtime) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
-        };
-        // SAFETY: after the fork only system calls are made, on values that were made before it.
-        unsafe { command.pre_exec(prepare) };
-        command
     }
 }
 

@@ -41,7 +41,7 @@ use cgroups::Cgroups;
 use group::{Group, ProcessId};
 #[cfg(test)]
 pub(crate) use sandbox::ETC as SYSTEM_ETC;
-use sandbox::Sandbox;
+use sandbox::{Programs, Sandbox};
 
 /// How long a shim that has lost its workload may take to write down how it ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -110,8 +110,11 @@ impl ProcessBackend {
     ) -> io::Result<Self> {
         let ids = config.worker_ids();
         keep_descriptors()?;
+        if rustix::process::geteuid().is_root() {
+            mounts::prepare()?;
+        }
         let bwrap = match &config.bwrap {
-            Some(program) => match Bubblewrap::find(program, ids).await {
+            Some(program) => match Bubblewrap::find(program, &config.shim_binary, ids).await {
                 Ok(found) => Some(found),
                 Err(error) => {
                     warn!(%error, "bubblewrap does not work here");
@@ -127,9 +130,6 @@ impl ProcessBackend {
                  Install bubblewrap, or use the docker backend",
                 ids.0
             ),
-        }
-        if rustix::process::geteuid().is_root() {
-            mounts::prepare()?;
         }
         let cgroups = if config.cgroups { Cgroups::open(&config.deployment) } else { Cgroups::default() };
         if cgroups.limits() != (true, true) {
@@ -167,7 +167,8 @@ impl ProcessBackend {
         let dir = &launch.dir;
         let cgroups = self.cgroups.make(dir.id(), launch)?;
         let counter = self.cgroups.oom_counter(dir.id());
-        let sandbox = Sandbox::plan(launch, &self.worker, self.bwrap.as_ref(), self.ids, counter)?;
+        let programs = Programs { worker: &self.worker, shim: &self.shim, bwrap: self.bwrap.as_ref() };
+        let sandbox = Sandbox::plan(launch, &programs, self.ids, counter)?;
         let token = if launch.profile.token_in_env { dir.token()? } else { String::new() };
         let mut env = environment::build(&launch.spec, &launch.profile, &sandbox.places, &token);
         env.entry("PATH".into()).or_insert_with(|| sandbox::DEFAULT_PATH.into());
@@ -290,7 +291,12 @@ impl ProcessBackend {
         };
         let code = file.code.or(file.signal.map(|s| 128 + s));
         let last_line = log.as_deref().and_then(|l| l.lines().last()).unwrap_or_default();
-        let bwrap_failed = self.bwrap.is_some() && code == Some(1) && last_line.starts_with("bwrap: ");
+        let bwrap_failed = self.bwrap.is_some()
+            && match code {
+                Some(1) => last_line.starts_with("bwrap: "),
+                Some(2) => last_line.starts_with("rekindle-worker: confine: "),
+                _ => false,
+            };
         Ok(Exit {
             code,
             oom: file.oom,

@@ -68,12 +68,19 @@ struct Bound {
     workspaces: Vec<(WorkspaceId, Mode, PathBuf)>,
 }
 
+/// What a sandbox is made with.
+#[derive(Debug)]
+pub(super) struct Programs<'a> {
+    pub worker: &'a Path,
+    pub shim: &'a Path,
+    pub bwrap: Option<&'a Bubblewrap>,
+}
+
 impl Sandbox {
     /// `counter` is a file of the host that the worker reads, and where.
     pub fn plan(
         launch: &Launch,
-        worker: &Path,
-        bwrap: Option<&Bubblewrap>,
+        programs: &Programs<'_>,
         ids: (u32, u32),
         counter: Option<(PathBuf, &'static str)>,
     ) -> io::Result<Self> {
@@ -84,18 +91,18 @@ impl Sandbox {
         }
         let bound = Bound {
             sock: mounts.add(&launch.dir.sock(), true)?,
-            worker: mounts.add(worker, true)?,
+            worker: mounts.add(programs.worker, true)?,
             state: mounts.add(&launch.state, false)?,
             home: mounts.add(&launch.dir.home(), false)?,
             workspaces,
         };
-        match bwrap {
+        match programs.bwrap {
             Some(bwrap) => {
                 let mut inside = bubblewrap(launch, &bound, &mut mounts, ids)?;
                 if let Some((file, place)) = counter {
                     inside.extend(["--ro-bind".into(), text(&mounts.add(&file, true)?)?, place.into()]);
                 }
-                let mut argv = bwrap.command(FILTER_FD)?;
+                let mut argv = bwrap.agents_command(programs.shim, &mut mounts, FILTER_FD)?;
                 argv.push("--as-pid-1".into());
                 argv.append(&mut inside);
                 argv.extend(["--remount-ro", "/", "--chdir", "/workspace", "/rekindle/worker"].map(str::to_owned));

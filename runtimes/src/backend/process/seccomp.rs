@@ -83,6 +83,8 @@ mod tests {
             libc::SYS_perf_event_open,
             libc::SYS_kexec_load,
             libc::SYS_io_uring_setup,
+            libc::SYS_io_setup,
+            libc::SYS_mq_open,
             libc::SYS_open_by_handle_at,
             libc::SYS_pidfd_getfd,
         ];

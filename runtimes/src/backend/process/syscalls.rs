@@ -1,6 +1,7 @@
 //! The system calls that a sandboxed process may make: those that Docker's default profile leaves to a container without
 //! capabilities (github.com/moby/profiles, `seccomp/default.json`, June 2026). Left out of it are, besides what needs a
-//! capability, `io_uring_*`, `userfaultfd`, `keyctl` and its like; `clone`, `personality` and `socket` have conditions, which
+//! capability, `io_uring_*`, `userfaultfd`, `keyctl` and its like, and what is counted for all sandboxes together: message queues of
+//! POSIX (for each uid) and contexts of `io_setup` (for the machine). `clone`, `personality` and `socket` have conditions, which
 //! are in `seccomp.rs`.
 
 macro_rules! calls {
@@ -24,13 +25,13 @@ calls! {
         SYS_getdents64 SYS_getegid SYS_geteuid SYS_getgid SYS_getgroups SYS_getitimer SYS_getpeername
         SYS_getpgid SYS_getpid SYS_getppid SYS_getpriority SYS_getrandom SYS_getresgid SYS_getresuid
         SYS_getrusage SYS_getsid SYS_getsockname SYS_getsockopt SYS_gettid SYS_gettimeofday SYS_getuid
-        SYS_getxattr SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch SYS_io_cancel SYS_io_destroy
-        SYS_io_getevents SYS_io_setup SYS_io_submit SYS_ioctl SYS_ioprio_get SYS_ioprio_set SYS_kill
+        SYS_getxattr SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch
+        SYS_ioctl SYS_ioprio_get SYS_ioprio_set SYS_kill
         SYS_landlock_add_rule SYS_landlock_create_ruleset SYS_landlock_restrict_self SYS_lgetxattr SYS_linkat
         SYS_listen SYS_listxattr SYS_llistxattr SYS_lremovexattr SYS_lseek SYS_lsetxattr SYS_madvise
         SYS_membarrier SYS_memfd_create SYS_memfd_secret SYS_mincore SYS_mkdirat SYS_mknodat SYS_mlock
-        SYS_mlock2 SYS_mlockall SYS_mmap SYS_mprotect SYS_mq_getsetattr SYS_mq_notify SYS_mq_open
-        SYS_mq_timedreceive SYS_mq_timedsend SYS_mq_unlink SYS_mremap SYS_mseal SYS_msgctl SYS_msgget SYS_msgrcv
+        SYS_mlock2 SYS_mlockall SYS_mmap SYS_mprotect
+        SYS_mremap SYS_mseal SYS_msgctl SYS_msgget SYS_msgrcv
         SYS_msgsnd SYS_msync SYS_munlock SYS_munlockall SYS_munmap SYS_name_to_handle_at SYS_nanosleep
         SYS_newfstatat SYS_openat SYS_openat2 SYS_pidfd_open SYS_pidfd_send_signal SYS_pipe2 SYS_pkey_alloc
         SYS_pkey_free SYS_pkey_mprotect SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2 SYS_prlimit64
