@@ -18,6 +18,7 @@ mod http_call;
 mod inspect;
 mod leftovers;
 mod life;
+mod nameless;
 mod restore;
 mod room;
 mod runtime;

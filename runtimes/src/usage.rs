@@ -2,64 +2,64 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::ops::AddAssign;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::FileType;
+use untrusted::Next;
 
-/// What a walk may cost.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Entries that are looked at, at most.
-    pub entries: usize,
-    /// It ends when so much has been found.
+/// What is on a disk, or how much of it may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Bytes of blocks.
     pub bytes: u64,
+    /// Files and folders; one of several names counts for each.
+    pub files: u64,
 }
 
-/// Bytes on the disk of everything below `root`, or of as much of it as the bounds allow. Links are counted and not followed,
-/// a file of several names counts once, and what cannot be read is passed over. Others may be writing to it meanwhile.
+impl Usage {
+    /// Whether it is more than may be, in one thing or the other.
+    pub fn exceeds(self, most: Self) -> bool {
+        self.bytes > most.bytes || self.files > most.files
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        self.bytes += more.bytes;
+        self.files += more.files;
+    }
+}
+
+/// Everything below `root`, or so much of it that it exceeds `most`. Links are counted and not followed, a file of several names
+/// has its bytes once, and what cannot be looked at is passed over. Others may be writing to it meanwhile.
 ///
 /// # Errors
-/// When `root` itself cannot be opened.
-pub(crate) fn bytes_below(root: &Path, bounds: Bounds) -> io::Result<u64> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-    let top = rustix::fs::open(root, flags, Mode::empty())?;
-    let (mut bytes, mut seen) = (0, 0);
+/// When `root` itself cannot be opened, or a folder in it not be read.
+pub(crate) fn below(root: &Path, most: Usage) -> io::Result<Usage> {
+    let mut found = Usage::default();
     let mut of_several_names = HashSet::new();
-    let mut folders = vec![PathBuf::from(".")];
-    while let Some(folder) = folders.pop() {
-        // A folder that was exchanged for a link meanwhile leads nowhere.
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let Ok(dir) = rustix::fs::openat2(&top, &folder, flags, Mode::empty(), resolve) else { continue };
-        let Ok(entries) = Dir::read_from(&dir) else { continue };
-        for entry in entries {
-            let Ok(entry) = entry else { break };
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let Ok(stat) = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            seen += 1;
-            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            if is_folder || stat.st_nlink < 2 || of_several_names.insert((stat.st_dev, stat.st_ino)) {
-                bytes += u64::try_from(stat.st_blocks).unwrap_or_default() * 512;
-            }
-            if seen >= bounds.entries || bytes >= bounds.bytes {
-                return Ok(bytes);
-            }
-            if is_folder {
-                use std::os::unix::ffi::OsStrExt as _;
-                folders.push(folder.join(std::ffi::OsStr::from_bytes(name.to_bytes())));
-            }
+    untrusted::walk(root, |entry| {
+        let Ok(stat) = entry.stat() else { return Ok(Next::Past) };
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        found.files += 1;
+        if is_folder || stat.st_nlink < 2 || of_several_names.insert((stat.st_dev, stat.st_ino)) {
+            found.bytes += u64::try_from(stat.st_blocks).unwrap_or_default() * 512;
         }
-    }
-    Ok(bytes)
+        Ok(match (found.exceeds(most), is_folder) {
+            (true, _) => Next::End,
+            (false, true) => Next::Into,
+            (false, false) => Next::Past,
+        })
+    })?;
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const WIDE: Bounds = Bounds { entries: 1000, bytes: u64::MAX };
+    const WIDE: Usage = Usage { bytes: u64::MAX, files: u64::MAX };
 
     #[test]
     fn counts_what_is_there_once_and_follows_nothing() {
@@ -68,24 +68,26 @@ mod tests {
         std::fs::create_dir_all(root.join("a/b")).unwrap();
         std::fs::create_dir(&other).unwrap();
         std::fs::write(other.join("large"), vec![1; 4 << 20]).unwrap();
-        let empty = bytes_below(&root, WIDE).unwrap();
+        let empty = below(&root, WIDE).unwrap();
         std::fs::write(root.join("a/b/file"), vec![1; 1 << 20]).unwrap();
         std::os::unix::fs::symlink(&other, root.join("a/link")).unwrap();
-        let one = bytes_below(&root, WIDE).unwrap() - empty;
-        assert!((1 << 20..2 << 20).contains(&one), "{one}");
+        let one = below(&root, WIDE).unwrap();
+        assert!((1 << 20..2 << 20).contains(&(one.bytes - empty.bytes)), "{one:?}");
+        assert_eq!(one.files - empty.files, 2);
         std::fs::hard_link(root.join("a/b/file"), root.join("again")).unwrap();
-        assert_eq!(bytes_below(&root, WIDE).unwrap() - empty, one);
+        assert_eq!(below(&root, WIDE).unwrap(), Usage { files: one.files + 1, ..one });
     }
 
     #[test]
-    fn ends_at_its_bounds() {
+    fn ends_when_it_is_too_much() {
         let dir = tempfile::tempdir().unwrap();
         for n in 0..10 {
             std::fs::write(dir.path().join(n.to_string()), vec![1; 64 << 10]).unwrap();
         }
-        let all = bytes_below(dir.path(), WIDE).unwrap();
-        let few = bytes_below(dir.path(), Bounds { entries: 3, ..WIDE }).unwrap();
-        let enough = bytes_below(dir.path(), Bounds { bytes: 128 << 10, ..WIDE }).unwrap();
-        assert!(few < all && (128 << 10..all).contains(&enough), "{few} {enough} {all}");
+        let all = below(dir.path(), WIDE).unwrap();
+        assert_eq!(all.files, 10);
+        assert_eq!(below(dir.path(), Usage { files: 3, ..WIDE }).unwrap().files, 4);
+        let enough = below(dir.path(), Usage { bytes: 128 << 10, ..WIDE }).unwrap();
+        assert!((128 << 10..all.bytes).contains(&enough.bytes), "{enough:?} {all:?}");
     }
 }

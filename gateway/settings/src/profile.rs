@@ -69,12 +69,16 @@ pub struct Profile {
     pub tmp_mb: u64,
     /// MiB that the disposable home and the unit's state may hold; a workload that fills them further is stopped. 0: no limit.
     pub home_max_mb: u64,
+    /// Files and folders that there may be in them, likewise.
+    pub home_max_files: u64,
     /// What its containers are connected to.
     pub network: Network,
     /// The engine's OCI runtime for its containers (`runsc`, `kata`); default `runtime.oci_runtime`.
     pub oci_runtime: Option<String>,
     /// MiB that one writable workspace may hold; a workload that fills it further is stopped. Absent: no limit.
     pub workspace_max_mb: Option<u64>,
+    /// Files and folders that there may be in it, the repository's own included, likewise. 0: no limit.
+    pub workspace_max_files: u64,
     /// Seconds that a unit may idle before its worker is reaped.
     pub idle_timeout_sec: u64,
     /// Seconds that a start may take.
@@ -109,9 +113,11 @@ impl Default for Profile {
             nofile: 16_384,
             tmp_mb: 512,
             home_max_mb: 10_240,
+            home_max_files: 1_000_000,
             network: Network::None,
             oci_runtime: None,
             workspace_max_mb: None,
+            workspace_max_files: 1_000_000,
             idle_timeout_sec: 600,
             start_timeout_sec: 60,
             turn_timeout_sec: 1800,

@@ -4,19 +4,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <mqueue.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -175,6 +179,24 @@ static void tell_limits(void) {
     report(told);
 }
 
+/* What the kernel counts for each user: as much as we get, and we keep it. */
+static void take_what_users_share(void) {
+    struct mq_attr shape = {.mq_maxmsg = 1, .mq_msgsize = 1};
+    char name[32];
+    snprintf(name, sizeof name, "queue-%d", getpid());
+    errno = 0;
+    long queue = syscall(SYS_mq_open, name, O_CREAT | O_RDWR, 0600, &shape);
+    tell("queue", queue < 0 ? strerror(errno) : "made");
+    long instances = 0, timers = 0;
+    while (inotify_init1(0) >= 0) instances++;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+    timer_t timer;
+    while (timers < 1000000 && timer_create(CLOCK_MONOTONIC, &event, &timer) == 0) timers++;
+    tell_number("instances", instances);
+    tell_number("timers", timers);
+    report(told);
+}
+
 /* As many children as there may be; they end with us. */
 static void fork_bomb(void) {
     long born = 0;
@@ -235,15 +257,34 @@ static void tell_oom_of_a_child(void) {
     report(told);
 }
 
-/* Sixteen MiB in the home. */
-static void fill_home(void) {
-    static char block[1 << 20];
-    char path[256];
-    snprintf(path, sizeof path, "%s/fill", getenv("HOME"));
-    int fd = open(path, O_WRONLY | O_CREAT, 0644);
+/* Sixteen MiB in the home: as a file that lies there; as one that has no name, open or mapped; in a folder whose path is too
+   long for any call. */
+static void fill_home(const char *how) {
+    static char block[1 << 20], name[250];
+    if (chdir(getenv("HOME"))) _exit(97);
+    if (!strcmp(how, "deep")) {
+        memset(name, 'd', sizeof name - 1);
+        for (int n = 0; n < 20; n++)
+            if (mkdir(name, 0755) || chdir(name)) _exit(97);
+    }
+    int fd = open("fill", O_RDWR | O_CREAT, 0644);
+    if (!strcmp(how, "nameless") || !strcmp(how, "mapped")) unlink("fill");
     for (int n = 0; n < 16; n++)
         if (write(fd, block, sizeof block) < 0) _exit(98);
+    if (!strcmp(how, "mapped")) {
+        if (mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED) _exit(96);
+        close(fd);
+    }
     report("filled");
+}
+
+static void flood_home(void) {
+    char path[4096];
+    for (int n = 0; n < 200; n++) {
+        snprintf(path, sizeof path, "%s/%d", getenv("HOME"), n);
+        if (mkdir(path, 0755)) _exit(97);
+    }
+    report("flooded");
 }
 
 /* `guest inspect <workspace>`: what to do is in the place of the path, what came of it is told in the answer's. */
@@ -306,8 +347,10 @@ int main(int argc, char **argv) {
     else if (!strcmp(script, "calls")) tell_calls();
     else if (!strcmp(script, "limits")) tell_limits();
     else if (!strcmp(script, "fork-bomb")) fork_bomb();
+    else if (!strcmp(script, "take-what-users-share")) take_what_users_share();
     else if (!strcmp(script, "scratch")) tell_scratch();
-    else if (!strcmp(script, "fill-home")) fill_home();
+    else if (!strncmp(script, "fill-home-", 10)) fill_home(script + 10);
+    else if (!strcmp(script, "flood-home")) flood_home();
     else if (!strcmp(script, "oom-child")) tell_oom_of_a_child();
     else report("ready");
     sleep_for_ever();

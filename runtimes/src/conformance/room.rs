@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use contract::{Mode, Mount, StopReason, WorkloadState, WorkspaceId};
+use rustix::mount::{MountFlags, UnmountFlags};
 use tokio_util::sync::CancellationToken;
 
 use super::bench::{Bench, LIMIT, Substrate};
@@ -43,9 +44,44 @@ async fn below_the_floor_nothing_starts_and_nothing_is_begun() {
     bench.clean().await;
 }
 
+/// A disk that nobody else writes to. Only root may mount one.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn of_mb(mb: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = std::ffi::CString::new(format!("size={mb}m,mode=0755")).unwrap();
+        rustix::process::geteuid().is_root().then(|| {
+            rustix::mount::mount(c"tmpfs", dir.path(), c"tmpfs", MountFlags::empty(), size.as_c_str()).unwrap();
+            Self(dir)
+        })
+    }
+
+    /// A runtime whose store lies there.
+    async fn bench(&self, floor_mb: u64) -> Bench {
+        Bench::with(Substrate::Bare, |config| {
+            config.store = self.0.path().join("store");
+            config.min_free_mb = floor_mb;
+        })
+        .await
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What holds it still is gone a moment later.
+        let _ = rustix::mount::unmount(self.0.path(), UnmountFlags::DETACH);
+    }
+}
+
+fn write_mb(path: std::path::PathBuf, mb: usize) {
+    std::fs::write(path, vec![1; mb << 20]).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn below_the_floor_the_heaviest_writer_is_stopped() {
-    let mut bench = Bench::new(Substrate::Bare).await;
+    let Some(disk) = Disk::of_mb(256) else { return };
+    let mut bench = disk.bench(1).await;
     let id = bench.running("sleep").await;
     bench.config.min_free_mb = TOO_MUCH_MB;
     bench.restart().await;
@@ -53,7 +89,7 @@ async fn below_the_floor_the_heaviest_writer_is_stopped() {
     // What is written goes on growing, as it does until somebody is stopped.
     let growing = async {
         for n in 0.. {
-            std::fs::write(workspace.join(n.to_string()), vec![1; 1 << 20]).unwrap();
+            write_mb(workspace.join(n.to_string()), 1);
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
@@ -65,6 +101,34 @@ async fn below_the_floor_the_heaviest_writer_is_stopped() {
     assert_eq!((status.state, status.stop_reason), (WorkloadState::Stopped, Some(StopReason::Failed)), "{status:?}");
     let detail = status.detail.unwrap();
     assert!(detail.contains("the disk is nearly full") && detail.contains("wrote most"), "{detail}");
+    bench.clean().await;
+}
+
+/// Somebody else fills the disk, while a workload that holds much writes a little.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn below_the_floor_nobody_is_stopped_who_did_not_take_the_room() {
+    let Some(disk) = Disk::of_mb(160) else { return };
+    let mut bench = disk.bench(80).await;
+    let id = bench.running("sleep").await;
+    let workspace = bench.runtime.inner.store.workspace(&bench.uid().own_workspace());
+    write_mb(workspace.join("large"), 30);
+    let mut before = None;
+    bench.runtime.inner.look_at_room(&mut before).await;
+    // Each time the workload first: whenever the runtime itself looks, the other one took more.
+    for (name, own_mb, others_mb) in [("one", 3, 60), ("two", 2, 8), ("three", 2, 8)] {
+        write_mb(workspace.join(name), own_mb);
+        write_mb(disk.0.path().join(name), others_mb);
+        bench.runtime.inner.look_at_room(&mut before).await;
+        assert!(!bench.runtime.inner.room().unwrap().is_enough(), "it is below the floor");
+        assert_eq!(bench.runtime.get(&id).await.unwrap().state, WorkloadState::Running, "{name}");
+    }
+    // Until there is room again nothing starts, not even the one that runs.
+    let spec = bench.spec("sleep");
+    assert!(matches!(bench.runtime.start(spec).await, Err(RuntimeError::NoRoom { .. })));
+    for name in ["one", "two", "three"] {
+        std::fs::remove_file(disk.0.path().join(name)).unwrap();
+    }
+    bench.running("sleep").await;
     bench.clean().await;
 }
 
@@ -80,7 +144,7 @@ async fn a_workload_that_outgrows_its_workspace_is_stopped_and_one_that_only_rea
     let reader = bench.start_ready(spec).await;
     let store = &bench.runtime.inner.store;
     std::fs::write(store.workspace(&shared).join("large"), vec![1; 8 << 20]).unwrap();
-    let mut look = crate::room::Written::default();
+    let mut look = None;
     bench.runtime.inner.look_at_room(&mut look).await;
     assert_eq!(bench.runtime.get(&reader).await.unwrap().state, WorkloadState::Running);
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::{Mode, Mount, StopReason, WorkspaceId};
+use contract::{Mode, Mount, Owner, StopReason, UnitId, UnitName, WorkspaceId};
 
-use super::bench::{Bench, Substrate};
+use super::bench::{Bench, Substrate, eventually, granted};
 
 /// `name=value` lines; a name that comes several times keeps all its values.
 fn parsed(report: &str) -> BTreeMap<String, Vec<String>> {
@@ -162,6 +162,61 @@ pub async fn what_a_process_may_have_is_the_profiles(substrate: Substrate) {
     bench.clean().await;
 }
 
+/// An owner's name that is nowhere by chance.
+const SOMEBODY: &str = "ann.of.accounts@example.com";
+
+/// What a script reports in a unit of another owner's, beside what runs already.
+async fn of_somebody_else(bench: &mut Bench, script: &str) -> (UnitId, String) {
+    let mut spec = bench.spec(script);
+    let uid = UnitId::of(&Owner::parse(SOMEBODY).unwrap(), &UnitName::parse("books").unwrap());
+    (spec.unit.uid, spec.workload_id.uid) = (uid.clone(), uid.clone());
+    spec.mounts[0].workspace = uid.own_workspace();
+    let report = bench.config.store.join("units").join(uid.as_str()).join("state/report");
+    let id = spec.workload_id.clone();
+    bench.runtime.start(granted(spec)).await.unwrap();
+    let told = eventually("the other's report", || std::fs::read_to_string(&report).ok()).await;
+    bench.runtime.destroy(&id).await.unwrap();
+    (uid, told)
+}
+
+/// Where a mount comes from is told inside of it (proc_pid_mountinfo(5)): that is a path of the store.
+pub async fn its_mounts_name_no_owner_and_no_other_unit(substrate: Substrate) {
+    if substrate == Substrate::Bare {
+        return;
+    }
+    let mut bench = Bench::new(substrate).await;
+    bench.running("sleep").await;
+    let (own, told) = of_somebody_else(&mut bench, "mounts").await;
+    assert!(told.contains(own.as_str()), "its own uid is in the path of its workspace: {told}");
+    assert!(!told.contains(bench.uid().as_str()) && !told.contains("accounts"), "{told}");
+    bench.clean().await;
+}
+
+/// All workers have one uid, and the kernel counts some things for each uid: one takes all that it gets, then another one does.
+pub async fn one_cannot_take_what_all_have_of_their_user(substrate: Substrate) {
+    let mut bench = Bench::with(substrate, |config| {
+        config.profiles.get_mut("default").unwrap().nofile = 1024;
+        // A user of their own for these two: on another substrate one may have taken all.
+        config.worker_uid = 1_000_000 + std::process::id() * 3 + substrate as u32;
+    })
+    .await;
+    bench.running("take-what-users-share").await;
+    let first = parsed(&bench.report().await);
+    let second = parsed(&of_somebody_else(&mut bench, "take-what-users-share").await.1);
+    for told in [&first, &second] {
+        let queue = one(told, "queue");
+        assert!(["Function not implemented", "Too many open files"].contains(&queue), "{queue}");
+    }
+    // No engine limits these for each container of one uid; SECURITY.md says so.
+    if substrate == Substrate::Bubblewrap {
+        for what in ["instances", "timers"] {
+            let number = |told| one(told, what).parse::<u64>().unwrap();
+            assert!(number(&first) > 0 && number(&first) == number(&second), "{what}: {first:?}, {second:?}");
+        }
+    }
+    bench.clean().await;
+}
+
 pub async fn a_fork_bomb_is_held(substrate: Substrate) {
     let mut bench = Bench::with(substrate, |config| config.profiles.get_mut("default").unwrap().pids = 40).await;
     let id = bench.running("fork-bomb").await;
@@ -199,15 +254,25 @@ pub async fn the_first_process_lives_and_sees_that_memory_ran_out(substrate: Sub
     bench.clean().await;
 }
 
+/// However what is in it is hidden.
 pub async fn a_home_that_outgrows_its_limit_ends_it(substrate: Substrate) {
     let mut bench = Bench::with(substrate, |config| {
-        config.profiles.get_mut("default").unwrap().home_max_mb = 4;
+        let profile = config.profiles.get_mut("default").unwrap();
+        (profile.home_max_mb, profile.home_max_files) = (4, 100);
     })
     .await;
-    let id = bench.running("fill-home").await;
-    let status = bench.stopped(&id).await;
-    assert_eq!(status.stop_reason, Some(StopReason::Failed), "{status:?}");
-    let detail = status.detail.unwrap();
-    assert!(detail.contains("home and state") && detail.contains("home_max_mb = 4"), "{detail}");
+    let mut ways = vec!["fill-home-plainly", "fill-home-deep", "fill-home-nameless", "flood-home"];
+    if rustix::process::geteuid().is_root() {
+        // A plain user is not told what is mapped.
+        ways.push("fill-home-mapped");
+    }
+    for way in ways {
+        let id = bench.running(way).await;
+        let status = bench.stopped(&id).await;
+        assert_eq!(status.stop_reason, Some(StopReason::Failed), "{way}: {status:?}");
+        let detail = status.detail.unwrap();
+        let limit = if way == "flood-home" { "files than home_max_files = 100" } else { "than home_max_mb = 4 MiB" };
+        assert!(detail.contains("home and state") && detail.contains(limit), "{way}: {detail}");
+    }
     bench.clean().await;
 }

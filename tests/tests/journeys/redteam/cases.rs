@@ -85,7 +85,7 @@ pub(crate) const CASES: &[Case] = cases! {
         "environment-of-the-runner" "environment-of-pid-1" "environment-of-any-process" "command-line-of-any-process"
         "memory-of-pid-1" "descriptors-of-pid-1" "root-of-pid-1" "trace-pid-1" "memory-of-pid-1-by-its-number"
         "files-with-secrets" "token-beside-the-sockets" "secrets-folder-of-the-platform" "mounts-of-the-host"
-        "core-dump" "core-dump-of-pid-1" "kernel-keyring";
+        "core-dump" "core-dump-of-pid-1" "kernel-keyring" "limits-of-pid-1";
     Network Said =>
         "interfaces" "routes" "internet" "metadata-address" "loopback-of-the-host" "address-of-the-host"
         "abstract-socket-of-the-host" "raw-packets" "raw-ip" "docker-socket" "sockets-of-the-platform"
@@ -127,8 +127,11 @@ pub(crate) const CASES: &[Case] = cases! {
         "another-units-turn-on-the-own-stream" "an-end-of-the-worker" "a-word-of-the-control-plane"
         "an-event-of-another-generation";
     Resources Said =>
-        "fork-bomb" "eat-memory" "fill-the-workspace" "fill-the-temporary-folder" "open-files";
-    Leftovers Alive => "outlive-the-turn";
+        "fork-bomb" "eat-memory" "fill-the-workspace" "fill-the-workspace-without-a-name"
+        "fill-the-workspace-below-a-long-path" "flood-the-workspace-with-names" "fill-the-temporary-folder" "open-files"
+        "take-the-inotify-instances" "take-the-message-queues";
+    Leftovers Alive =>
+        "outlive-the-turn" "outlive-the-turn-inside-vfork" "outlive-the-turn-without-a-first-thread";
     Tricks Repository(Left::NoChange) =>
         "exclude-file" "excludes-of-the-configuration" "another-worktree" "bare-repository" "moved-head"
         "end-of-line-attributes" "alternates" "stale-index-lock" "stale-branch-lock" "stale-head-lock" "blocked-refs"

@@ -47,10 +47,10 @@ pub(crate) async fn tried(backend: Backend) -> Outcomes {
 fn settings() -> String {
     let library = program::preface(&json!({"redis": "/rekindle/sock/redis.sock"}));
     format!(
-        "[profiles.default]\nimage = \"rekindle/test-base:latest\"\nrunner = \"exec\"\nidle_timeout_sec = 60\n\
-         runner_command = [\"python3\", \"-\"]\nmemory_mb = 256\npids = 128\nnofile = 1024\ntmp_mb = 64\nworkspace_max_mb = 24\nmax_attempts = 1\n\
-         turn_timeout_sec = 90\n\
-         [profiles.foreign]\nimage = \"rekindle/test-base:latest\"\nidle_timeout_sec = 60\nmax_attempts = 1\n\
+        "[profiles.default]\nimage = \"rekindle/test-base:latest\"\nrunner = \"exec\"\nidle_timeout_sec = 300\n\
+         runner_command = [\"python3\", \"-\"]\nmemory_mb = 256\npids = 128\nnofile = 1024\ntmp_mb = 64\nworkspace_max_mb = 24\nworkspace_max_files = 2000\nmax_attempts = 1\n\
+         turn_timeout_sec = 300\n\
+         [profiles.foreign]\nimage = \"rekindle/test-base:latest\"\nidle_timeout_sec = 300\nmax_attempts = 1\n\
          command = [\"/usr/bin/python3\", \"-c\", {}]\n\
          [profiles.foreign.env]\nRED_LIB = {}\nRED_IN = \"${{in}}\"\nRED_OUT = \"${{out}}\"\n",
         toml_text(program::FOREIGN),
@@ -172,6 +172,8 @@ impl Closed {
         let answer = self.mallory.post(&format!("/v1/units/{}/invoke", case.name), &body).await;
         let said = answer.json();
         if matches!(case.judge, Judge::Alive) {
+            // What is left behind costs nobody a turn that went well.
+            assert_eq!(answer.status.as_u16(), 200, "{}: {said:#}", case.name);
             let workspace = self.stack.workspace(&uid(&self.mallory, case.name).await);
             return repository::changes(&workspace.join("alive")).await;
         }

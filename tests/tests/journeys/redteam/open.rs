@@ -111,7 +111,7 @@ impl Open {
                 "door": "/rekindle/sock/door.sock", "canary": CANARY, "own": own, "other": other, "other_turn": "01" ,
                 "turn": "02", "read_only": "/workspaces/notes", "victim_folder": at("victim-workspace"),
                 "port": door, "token": token, "ended": token, "jwt": token, "http": http,
-                "theirs": "bobs", "mine": "mine", "their_unit": "vault", "their_turn": "01",
+                "theirs": "bobs", "mine": "mine", "their_unit": "vault", "their_turn": "01", "hold_sec": 0,
             }),
         );
         Self { home: home.to_path_buf(), redis, known, own, other, place, _services: services }
@@ -140,8 +140,8 @@ impl Open {
             outcomes.extend(told_by(&printed, batch));
         }
         outcomes.extend(self.forward_what_is_printed().await);
-        let folder = self.make("leftovers");
         for case in of(Batch::Leftovers) {
+            let folder = self.make(&format!("leftovers/{}", case.name));
             plainly(&program::attempts(&self.known, case.batch, &[case.name]), &folder, &[]).await;
             outcomes.insert(case.name.into(), repository::changes(&folder.join("alive")).await);
         }
