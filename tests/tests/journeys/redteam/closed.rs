@@ -49,11 +49,11 @@ pub(crate) async fn tried(backend: Backend) -> Outcomes {
 fn settings() -> String {
     let library = program::preface(&json!({"redis": "/rekindle/sock/redis.sock"}));
     format!(
-        "[profiles.default]\nimage = \"rekindle/test-base:latest\"\nrunner = \"exec\"\nidle_timeout_sec = 60\n\
+        "[profiles.default]\nimage = \"rekindle/test-base:latest\"\nrunner = \"exec\"\nidle_timeout_sec = 300\n\
          runner_command = [\"python3\", \"-\"]\nmemory_mb = 256\npids = 128\nnofile = 1024\ntmp_mb = 64\nworkspace_max_mb = 24\nworkspace_max_files = 2000\nmax_attempts = 1\n\
          turn_timeout_sec = 300\n\
          [limits]\nrequests_per_sec = 10000\nrequest_burst = 20000\nmodel_requests_per_sec = 1\nmodel_request_burst = 40\n\
-         [profiles.foreign]\nimage = \"rekindle/test-base:latest\"\nidle_timeout_sec = 60\nmax_attempts = 1\n\
+         [profiles.foreign]\nimage = \"rekindle/test-base:latest\"\nidle_timeout_sec = 300\nmax_attempts = 1\n\
          command = [\"/usr/bin/python3\", \"-c\", {}]\n\
          [profiles.foreign.env]\nRED_LIB = {}\nRED_IN = \"${{in}}\"\nRED_OUT = \"${{out}}\"\n",
         toml_text(program::FOREIGN),
