@@ -114,3 +114,15 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_turn_came_to_is_one_event() {
+        assert_eq!(toml::from_str::<Limits>("event_bytes = 524288").unwrap().event_bytes, contract::EVENT_BYTES);
+        let refused = toml::from_str::<Limits>("event_bytes = 524287").unwrap_err().to_string();
+        assert!(refused.contains("event_bytes is at least 524288"), "{refused}");
+    }
+}

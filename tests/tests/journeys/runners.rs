@@ -98,7 +98,7 @@ async fn a_result_that_could_not_be_told_is_cut_and_the_turn_ends() {
         let begin = format!("printf '{{\"type\":\"result\",\"reply\":\"fine\",\"{field}\":\"'");
         format!("{begin}; {}; printf '\"}}\\n'", many(n, "s"))
     };
-    let planted = r#"printf '{"threads":{"main":{"runner":"exec","session_id":"' > "$REKINDLE_STATE/session.json"; "#;
+    let planted = r#"printf '{"threads":{"demo":{"runner":"exec","session_id":"' > "$REKINDLE_STATE/session.json"; "#;
     let planted = format!(
         "({planted} {} >> \"$REKINDLE_STATE/session.json\"; printf '\"}}}}}}' >> \"$REKINDLE_STATE/session.json\"; echo fine)",
         many(600_000, "s")
