@@ -15,8 +15,8 @@ use ledger::{
 
 use crate::support::*;
 
-/// More than any script looks at in one go.
-const FEW: u64 = 12;
+/// More than two scripts in a row look at.
+const FEW: u64 = 16;
 /// Commands for each thing that a script removes, ends or is asked about.
 const FOR_EACH: u64 = 20;
 /// In front of every script, and none by themselves.
