@@ -153,7 +153,14 @@ impl Reader {
         let mut pause = Duration::from_millis(50);
         let mut bytes = PAGE_BYTES;
         loop {
-            let held = self.share.take(bytes).await;
+            let held = match self.share.try_take(bytes) {
+                Some(held) => held,
+                None => {
+                    // Whoever waits for room holds none: what came live meanwhile is read again later.
+                    self.live.entries = channel().1;
+                    self.share.take(bytes).await
+                }
+            };
             match self.fanout.replay(&self.uid, self.cursor, self.live.after, bytes).await {
                 Ok(Replay::Page(page)) => return self.turn_to(page, held),
                 Ok(Replay::Large(size)) => bytes = size,

@@ -209,7 +209,7 @@ impl Call<'_> {
 
     /// Its own share: what it reads it drops at once, and readers that are slow do not keep it waiting.
     async fn subscribe(&self, from: StreamId) -> Result<Subscription, Failure> {
-        let share = Share::new(self.app.settings.limits.event_bytes);
+        let share = Share::new(self.app.settings.limits.event_bytes.saturating_mul(4));
         Ok(self.app.fanout()?.subscribe(&self.accepted.uid, from, &share).await?)
     }
 

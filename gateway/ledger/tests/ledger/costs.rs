@@ -15,8 +15,8 @@ use ledger::{
 
 use crate::support::*;
 
-/// More than any script looks at in one go.
-const FEW: u64 = 12;
+/// More than two scripts in a row look at.
+const FEW: u64 = 16;
 /// Commands for each thing that a script removes, ends or is asked about.
 const FOR_EACH: u64 = 20;
 /// In front of every script, and none by themselves.
@@ -159,6 +159,10 @@ async fn of_turns(w: &World, script: &str) -> Option<Cost> {
         }
         "emit" => {
             let (uid, generation, turn) = w.busy().await;
+            // Some pages of them: a script that looked for the first would read them all.
+            for seq in w.n + 1..=10 * w.n {
+                emit(ledger, &uid, generation, &turn, seq).await;
+            }
             let json = delta(&turn, 1, "again");
             let said = |seq| Emit { turn: Some(&turn), seq, kind: "message-delta", json: &json, splice_turn: false };
             // The first number again, then a commit more.
