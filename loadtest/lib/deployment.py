@@ -48,7 +48,8 @@ class Deployment:
             [f"{binaries}/rekindle", "up", "--backend", backend, "--listen", f"127.0.0.1:{self.port}",
              "--home", self.home, "--config", config],
             env=passed_on | {"REKINDLE_HOME": self.home} | (environment or {}),
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+            # A Ctrl-C at the terminal is ours: units are erased before it ends.
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True)
 
     def __enter__(self):
         try:
