@@ -6,7 +6,6 @@ use std::time::Duration;
 use contract::{Mount, Owner, StopReason, UnitId, UnitName, WorkloadState};
 
 use super::bench::{Bench, Substrate, granted};
-use crate::room::Written;
 
 /// Much longer than an end takes, and less than what is waited for processes that do not end.
 const PROMPTLY: Duration = Duration::from_secs(15);
@@ -16,7 +15,7 @@ const PROMPTLY: Duration = Duration::from_secs(15);
 pub async fn nested_folders_end_nobody(substrate: Substrate) {
     let mut bench = Bench::in_memory(substrate).await;
     let id = bench.running("nest").await;
-    bench.runtime.inner.look_at_room(&mut Written::default()).await;
+    bench.runtime.inner.look_at_room(&mut None).await;
     let workload = bench.runtime.inner.table.get(&id).await.unwrap();
     assert_eq!(workload.state(), WorkloadState::Running);
     let store = &bench.runtime.inner.store;

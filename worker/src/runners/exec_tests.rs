@@ -115,22 +115,6 @@ async fn what_a_program_says_of_its_session_is_bounded() {
 }
 
 #[tokio::test]
-async fn what_a_program_says_of_its_session_is_bounded() {
-    for (id, kept) in
-        [("s".repeat(512), true), ("s".repeat(513), false), ("s".repeat(600_000), false), ("a\\u0000b".into(), false)]
-    {
-        // By a file: an argument has its own bound.
-        let place = Place::new("x").script("cat ../said");
-        let said = format!("{{\"type\":\"result\",\"reply\":\"R\",\"session_id\":\"{id}\"}}\n");
-        std::fs::write(place.dir.path().join("said"), said).unwrap();
-        let (outcome, _) = run(&place).await;
-        assert!(outcome.ok && outcome.reply == "R", "{outcome:?}");
-        assert_eq!(outcome.session_id.is_some(), kept);
-        assert_eq!(outcome.detail.is_some_and(|d| d.contains("cannot be gone on with")), !kept);
-    }
-}
-
-#[tokio::test]
 async fn invalid_utf8_and_a_million_lines() {
     let (outcome, _) = run(&Place::new("x").script("printf 'a\\377b\\n'")).await;
     assert_eq!(outcome.reply, "a\u{fffd}b\n");
