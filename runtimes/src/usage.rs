@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::FileType;
+use untrusted::Next;
 
 /// What a walk may cost.
 #[derive(Debug, Clone, Copy)]
@@ -21,37 +22,21 @@ pub(crate) struct Bounds {
 /// # Errors
 /// When `root` itself cannot be opened.
 pub(crate) fn bytes_below(root: &Path, bounds: Bounds) -> io::Result<u64> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-    let top = rustix::fs::open(root, flags, Mode::empty())?;
     let (mut bytes, mut seen) = (0, 0);
     let mut of_several_names = HashSet::new();
-    let mut folders = vec![PathBuf::from(".")];
-    while let Some(folder) = folders.pop() {
-        // A folder that was exchanged for a link meanwhile leads nowhere.
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let Ok(dir) = rustix::fs::openat2(&top, &folder, flags, Mode::empty(), resolve) else { continue };
-        let Ok(entries) = Dir::read_from(&dir) else { continue };
-        for entry in entries {
-            let Ok(entry) = entry else { break };
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let Ok(stat) = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            seen += 1;
-            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            if is_folder || stat.st_nlink < 2 || of_several_names.insert((stat.st_dev, stat.st_ino)) {
-                bytes += u64::try_from(stat.st_blocks).unwrap_or_default() * 512;
-            }
-            if seen >= bounds.entries || bytes >= bounds.bytes {
-                return Ok(bytes);
-            }
-            if is_folder {
-                use std::os::unix::ffi::OsStrExt as _;
-                folders.push(folder.join(std::ffi::OsStr::from_bytes(name.to_bytes())));
-            }
+    untrusted::walk(root, |entry| {
+        let Ok(stat) = entry.stat() else { return Ok(Next::Past) };
+        seen += 1;
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_folder || stat.st_nlink < 2 || of_several_names.insert((stat.st_dev, stat.st_ino)) {
+            bytes += u64::try_from(stat.st_blocks).unwrap_or_default() * 512;
         }
-    }
+        Ok(match is_folder {
+            _ if seen >= bounds.entries || bytes >= bounds.bytes => Next::End,
+            true => Next::Into,
+            false => Next::Past,
+        })
+    })?;
     Ok(bytes)
 }
 
