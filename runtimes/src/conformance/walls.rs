@@ -204,7 +204,10 @@ pub async fn a_home_that_outgrows_its_limit_ends_it(substrate: Substrate) {
         config.profiles.get_mut("default").unwrap().home_max_mb = 4;
     })
     .await;
-    let id = bench.running("fill-home").await;
+    // It may be ended before it has come to say anything.
+    let spec = bench.spec("fill-home");
+    let id = spec.workload_id.clone();
+    bench.runtime.start(spec).await.unwrap();
     let status = bench.stopped(&id).await;
     assert_eq!(status.stop_reason, Some(StopReason::Failed), "{status:?}");
     let detail = status.detail.unwrap();
