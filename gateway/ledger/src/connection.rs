@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::error::{LedgerError, Result};
 use crate::fanout::Fanout;
+use crate::fields::text;
 use crate::script::{self, Header, Script};
 
 /// Nothing here waits for Redis longer than this.
@@ -77,13 +78,26 @@ impl Ledger {
             load.cmd("SCRIPT").arg("LOAD").arg(script.source()).ignore();
         }
         match ledger.pipeline(&load).await {
-            Ok(_) => Ok(ledger),
+            Ok(_) => {
+                ledger.warn_of_eviction().await?;
+                Ok(ledger)
+            }
             Err(LedgerError::Refused(source)) => Err(LedgerError::Misconfigured {
                 why: "Redis does not take scripts with flags; it must be Redis 7.0 or newer, or Valkey".into(),
                 source: Some(source),
             }),
             Err(error) => Err(error),
         }
+    }
+
+    /// A Redis that evicts keys when it is full loses what was accepted.
+    async fn warn_of_eviction(&self) -> Result<()> {
+        let info = text("INFO", self.command(redis::cmd("INFO").arg("memory")).await?).unwrap_or_default();
+        let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).unwrap_or("noeviction");
+        if policy != "noeviction" {
+            tracing::warn!(policy, "Redis may evict what was accepted; set its maxmemory-policy to noeviction");
+        }
+        Ok(())
     }
 
     /// Whether Redis answers.

@@ -6,6 +6,7 @@ mod pool;
 mod refusals;
 mod serving;
 mod starts;
+mod stored;
 mod tenancy;
 mod usage;
 mod workspaces;

@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::world::{KEY, RUNTIME_TOKEN, SOON, World, post, world};
 
 /// What the scripted runtime does with the next start.
-enum Reply {
+pub enum Reply {
     Run,
     Stale(u64),
     /// As the runtime answers for a workload that has ended.
@@ -31,17 +31,17 @@ enum Reply {
 }
 
 #[derive(Clone, Default)]
-struct Runtime(Arc<Mutex<Log>>);
+pub struct Runtime(pub Arc<Mutex<Log>>);
 
 #[derive(Default)]
-struct Log {
+pub struct Log {
     script: VecDeque<Reply>,
     specs: Vec<WorkloadSpec>,
-    trashed: Vec<String>,
+    pub trashed: Vec<String>,
 }
 
 impl Runtime {
-    fn serve(&self, world: &World) -> tokio_util::task::AbortOnDropHandle<()> {
+    pub fn serve(&self, world: &World) -> tokio_util::task::AbortOnDropHandle<()> {
         let listener = UnixListener::bind(world.folder().join("runtime.sock")).unwrap();
         let trash = |State(runtime): State<Self>, Path(id): Path<String>| async move {
             runtime.0.lock().unwrap().trashed.push(id);

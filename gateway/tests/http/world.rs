@@ -97,6 +97,8 @@ pub async fn world_with(change: impl FnOnce(&mut Settings)) -> World {
     config.queued_turns_per_unit = settings.limits.queued_turns_per_unit;
     config.queued_turns_per_owner = settings.limits.queued_turns_per_owner;
     config.live_per_owner = settings.limits.live_per_owner;
+    config.units_per_owner = settings.limits.units_per_owner;
+    config.workspaces_per_owner = settings.limits.workspaces_per_owner;
     let ledger = connect(config).await;
     let fanout = ledger.fanout();
     let stop = CancellationToken::new();
