@@ -9,7 +9,7 @@ mod health;
 mod intake;
 mod invoke;
 mod keys;
-mod named_workspaces;
+mod named;
 mod openapi;
 mod outcome;
 mod pool;

@@ -17,8 +17,8 @@ use super::turns::{Cancelled, TurnList};
 use super::units::UnitList;
 use super::views::{TurnView, UnitView};
 use super::{
-    dispatch, events, grants, health, invoke, keys, named_workspaces, openapi, pool, runtime_events, turns, units,
-    usage, workspaces,
+    dispatch, events, grants, health, invoke, keys, named, openapi, pool, runtime_events, turns, units, usage,
+    workspaces,
 };
 use crate::app::App;
 use crate::auth::Scope;
@@ -323,7 +323,7 @@ fn of_workspaces() -> Vec<Route> {
     let mut erase = plain(
         Method::DELETE,
         "/v1/workspaces/{id}",
-        delete(named_workspaces::erase),
+        delete(named::erase),
         "eraseWorkspace",
         "Erase a workspace that the caller named: its folder, its grants, its name.",
     );
@@ -332,15 +332,9 @@ fn of_workspaces() -> Vec<Route> {
     erase.errors.push(Conflict);
     vec![
         Route {
-            answers: vec![(200, "By name.", Content::Json(schema::<named_workspaces::WorkspaceList>))],
+            answers: vec![(200, "By name.", Content::Json(schema::<named::WorkspaceList>))],
             errors: vec![Unavailable],
-            ..plain(
-                Method::GET,
-                "/v1/workspaces",
-                get(named_workspaces::list),
-                "listWorkspaces",
-                "The workspaces that the caller named.",
-            )
+            ..plain(Method::GET, "/v1/workspaces", get(named::list), "listWorkspaces", "The workspaces that one named.")
         },
         erase,
         Route {

@@ -156,7 +156,6 @@ async fn owners_fill_the_ledger_and_it_empties_again() {
     }
     let full = used_memory(&stack).await;
     assert!(full <= most + 2 * MIB, "{} MiB more than its bound", (full - most) / MIB);
-    is_refused(&ann.invoke("demo", "more").await.expect(503), "ledger-full");
 
     // Erased by its owners it is empty, and whoever calls is served.
     for (api, accepted) in &owners {
