@@ -138,13 +138,14 @@ impl Shared {
     }
 
     async fn deliver(&self, path: &Path) {
-        let letter: Letter = match std::fs::read(path).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
-            Ok(letter) => letter,
-            Err(error) => {
-                warn!(%error, path = %path.display(), "a callback in the spool cannot be read; it is left there");
-                return;
-            }
-        };
+        let letter: Letter =
+            match files::read_if_there(path).and_then(|text| Ok(serde_json::from_slice(&text.unwrap_or_default())?)) {
+                Ok(letter) => letter,
+                Err(error) => {
+                    warn!(%error, path = %path.display(), "a callback in the spool cannot be read; it is left there");
+                    return;
+                }
+            };
         let mut delay = FIRST_DELAY;
         loop {
             let outcome = match self.slots.acquire().await {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,9 +30,12 @@ fn write(dir: &Path, name: &str, text: &[u8], durable: bool) -> io::Result<()> {
     std::fs::rename(&temporary, dir.join(name))
 }
 
+/// Longer than any file that the runtime keeps. Without isolation a workload may write to them.
+const MOST_BYTES: usize = 16 << 20;
+
 /// The file's text; none when there is no such file.
 pub(crate) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
+    match untrusted::read_file(path, MOST_BYTES) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -47,42 +50,9 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a folder with everything in it; one that is not there is no error. Links are removed, not followed. Nobody else
-/// may be writing to it.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    let gone = |result: io::Result<()>| match result {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    match gone(std::fs::remove_dir_all(path)) {
-        // An agent may have left folders without permissions for their owner, who is us when we are not root.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            gone(std::fs::remove_dir_all(path))
-        }
-        other => other,
-    }
-}
-
-fn open_up(path: &Path) -> io::Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 /// The last lines of a text file that may be long, at most 2,000 bytes of them.
 pub(crate) fn tail(path: &Path) -> Option<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(2000))).ok()?;
-    let mut bytes = Vec::new();
-    file.take(2000).read_to_end(&mut bytes).ok()?;
+    let bytes = untrusted::read_tail(path, 2000).ok()?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }

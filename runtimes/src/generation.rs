@@ -73,7 +73,8 @@ impl GenerationDir {
 
     /// The dispatch token.
     pub fn token(&self) -> io::Result<String> {
-        std::fs::read_to_string(self.path.join("token"))
+        let text = files::read_if_there(&self.path.join("token"))?.ok_or(io::ErrorKind::NotFound)?;
+        String::from_utf8(text).map_err(io::Error::other)
     }
 
     /// The spec that it was started with, but its token; none where the start was cut short before it was written.

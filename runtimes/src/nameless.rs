@@ -6,7 +6,6 @@
 //! Unix socket, is seen by nobody.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -76,8 +75,7 @@ impl Origin {
 }
 
 fn table(process: &Path) -> io::Result<String> {
-    let bytes = untrusted::read_at_most(File::open(process.join("mountinfo"))?, TABLE_BYTES)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    untrusted::read_kernel(process.join("mountinfo"), TABLE_BYTES)
 }
 
 /// As tables of mounts write it.

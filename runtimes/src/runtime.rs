@@ -350,7 +350,7 @@ impl Inner {
         self.backend.remove(dir).await.map_err(|e| RuntimeError::unavailable(e.0))?;
         let (id, store_dir) = (dir.id().clone(), dir.path().to_owned());
         // A home may hold a whole package cache.
-        tokio::task::spawn_blocking(move || crate::files::remove_tree(&store_dir))
+        tokio::task::spawn_blocking(move || untrusted::remove(&store_dir))
             .await
             .map_err(io::Error::other)
             .and_then(|result| result)

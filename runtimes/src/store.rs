@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use contract::{UnitId, WorkloadId, WorkspaceId, is_uid_shaped};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use crate::files;
 use crate::generation::GenerationDir;
 
 /// The deployment's store.
@@ -26,26 +25,19 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the store, and creates what is missing of it.
+    /// Opens the store, and creates what is missing of it. It is closed to everybody else: sandboxes get at their folders by
+    /// mounts, which ask nothing of the folders above.
     ///
     /// # Errors
-    /// With the path that could not be made or opened.
+    /// With the path that could not be made or opened, or why it cannot be closed.
     pub fn open(root: &Path, worker: (u32, u32)) -> io::Result<Self> {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot open the store {}: {e}", root.display()));
-        std::fs::create_dir_all(root).map_err(named)?;
+        settings::make_private(root, &["generations"]).map_err(named)?;
         let root = root.canonicalize().map_err(named)?;
         let store = Self { root, worker };
-        // Others may pass through to a folder that they may enter, and list nothing.
-        for (name, mode) in [
-            ("units", 0o711),
-            ("workspaces", 0o711),
-            ("generations", 0o700),
-            ("tombstones", 0o700),
-            ("callbacks", 0o700),
-            ("trash", 0o700),
-        ] {
-            let root = open_dir(rustix::fs::CWD, &store.root)?;
-            ensure_dir(root.as_fd(), name, mode, None).map_err(named)?;
+        let root = open_dir(rustix::fs::CWD, &store.root)?;
+        for name in ["units", "workspaces", "generations", "tombstones", "callbacks", "trash"] {
+            ensure_dir(root.as_fd(), name, 0o700, None).map_err(named)?;
         }
         Ok(store)
     }
@@ -109,14 +101,14 @@ impl Store {
         Ok(found)
     }
 
-    /// Makes sure that the unit's folder, its state and the workspaces are there. What was there already keeps its content
-    /// and its mode.
+    /// Makes sure that the unit's folder, its state and the workspaces are there, and that the worker may enter them. What was
+    /// there already keeps its content, and its mode as far as that goes.
     ///
     /// # Errors
     /// With the path and what it is instead of a folder.
     pub fn ensure(&self, uid: &UnitId, workspaces: &[&WorkspaceId]) -> io::Result<()> {
         let units = open_dir(rustix::fs::CWD, &self.root.join("units"))?;
-        let unit = ensure_dir(units.as_fd(), uid.as_str(), 0o711, None).map_err(at(&self.state(uid)))?;
+        let unit = ensure_dir(units.as_fd(), uid.as_str(), 0o700, None).map_err(at(&self.state(uid)))?;
         ensure_dir(unit.as_fd(), "state", 0o700, Some(self.worker)).map_err(at(&self.state(uid)))?;
         for id in workspaces {
             let path = self.workspace(id);
@@ -160,7 +152,7 @@ impl Store {
 
     /// Removes an entry of the trash for ever; one that is not there is no error.
     pub fn remove_trash(&self, id: ulid::Ulid) -> io::Result<()> {
-        files::remove_tree(&self.root.join("trash").join(id.to_string()))
+        untrusted::remove(&self.root.join("trash").join(id.to_string()))
     }
 
     /// The folder of everything.
@@ -182,7 +174,7 @@ impl Store {
 
     /// Removes a generation's folder. Nothing of the generation may be alive.
     pub fn remove_generation(&self, id: &WorkloadId) -> io::Result<()> {
-        files::remove_tree(self.generation(id).path())
+        untrusted::remove(self.generation(id).path())
     }
 }
 
@@ -221,6 +213,10 @@ pub(crate) fn ensure_dir(
     }
     if let Some((uid, gid)) = owner {
         let stat = rustix::fs::fstat(&dir)?;
+        // An agent that closes its workspace closes it to all later workers, too. One that is read-only may be meant so.
+        if stat.st_uid == uid && stat.st_mode & 0o500 != 0o500 {
+            untrusted::make_accessible(parent, name, 0o700)?;
+        }
         // An empty folder of ours is one whose maker was killed before it gave it away.
         if stat.st_uid != uid && (created || (stat.st_uid == 0 && is_empty(parent, name)?)) {
             let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
@@ -274,6 +270,37 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         store.ensure(&uid(), &[&named]).unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"x");
+    }
+
+    /// With a store that was made by hand, outside of any private folder.
+    #[test]
+    fn other_users_of_the_machine_read_nothing() {
+        if !rustix::process::geteuid().is_root() {
+            // There is nobody else that one could become.
+            return;
+        }
+        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::process::CommandExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        std::fs::create_dir(&root).unwrap();
+        for path in [dir.path(), &root] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let read = |path: &Path| {
+            let output = std::process::Command::new("cat").arg(path).uid(54_321).gid(54_321).output().unwrap();
+            (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        std::fs::write(dir.path().join("open"), "x").unwrap();
+        assert!(read(&dir.path().join("open")).0, "another user can read what is open");
+        let store = Store::open(&root, (10_001, 10_001)).unwrap();
+        let id = WorkspaceId::parse("notes").unwrap();
+        store.ensure(&uid(), &[&id]).unwrap();
+        let file = store.workspace(&id).join("file");
+        std::fs::write(&file, "x").unwrap();
+        let (could, said) = read(&file);
+        assert!(!could && said.contains("Permission denied"), "{said}");
+        assert_eq!(root.metadata().unwrap().mode() & 0o777, 0o700);
     }
 
     #[test]

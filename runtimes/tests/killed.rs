@@ -1,5 +1,8 @@
 //! The real program, killed without a word in the middle of what it does: no workload ends with it, and the next one goes on.
+//! And what other processes may do to it: nothing.
 
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,8 +11,12 @@ use contract::{
     Generation, Mode, Mount, Owner, StopReason, UnitId, UnitName, UnitRef, WorkloadId, WorkloadSpec, WorkloadState,
 };
 use runtimes::{RuntimeClient, RuntimeError};
+use rustix::fs::OFlags;
+use rustix::process::{Resource, Rlimit};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// What the runtime may have open: as many as a login shell has.
+const FEW_FILES: u64 = 1024;
 
 /// A deployment with a runtime that can be killed.
 struct Deployment {
@@ -33,6 +40,12 @@ fn worker() -> PathBuf {
 fn spawn(dir: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle-runtime"));
     command.arg("--config").arg(dir.join("rekindle.toml")).env_clear().env("PATH", "/usr/bin:/bin");
+    let few = || {
+        let limit = Some(FEW_FILES);
+        Ok(rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?)
+    };
+    // SAFETY: between fork and exec one system call is made.
+    unsafe { command.pre_exec(few) };
     command.stdin(Stdio::null()).spawn().unwrap()
 }
 
@@ -42,7 +55,9 @@ impl Deployment {
     }
 
     async fn with(worker: &Path) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory, where that is there: on some disks it takes minutes to remove many folders.
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         std::fs::write(dir.path().join("token"), "a-runtime-token\n").unwrap();
         let url = format!("unix://{}/runtime.sock", dir.path().display());
         let text = format!(
@@ -172,8 +187,8 @@ async fn a_runtime_killed_in_the_middle_of_a_start_leaves_nothing_unknown() {
         deployment.client.destroy(&spec.workload_id).await.unwrap();
         let mark = format!("REKINDLE_GENERATION={}", spec.unit.generation);
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            assert!(!environ.split(|b| *b == 0).any(|v| v == mark.as_bytes()), "{:?} is left", entry.path());
+            let environ = environ(&entry.path());
+            assert!(!environ.split('\0').any(|v| v == mark), "{:?} is left", entry.path());
         }
         let store = deployment.dir.path().join("store");
         assert_eq!(std::fs::read_dir(store.join("generations")).unwrap().count(), 0);
@@ -189,12 +204,17 @@ fn endless(dir: &Path) -> PathBuf {
     program
 }
 
+/// The beginning of a process' environment.
+fn environ(process: &Path) -> String {
+    untrusted::read_kernel(process.join("environ"), 64 << 10).unwrap_or_default()
+}
+
 /// Processes that were told to look at this.
 fn looking_at(what: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environ.starts_with(b"REKINDLE_INSPECT=") && String::from_utf8_lossy(&environ).contains(what) {
+        let environ = environ(&entry.path());
+        if environ.starts_with("REKINDLE_INSPECT=") && environ.contains(what) {
             found.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
@@ -226,4 +246,60 @@ async fn a_look_into_a_workspace_dies_with_it() {
     deployment.killed_and_started_again().await;
     assert!(matches!(looking.await.unwrap(), Err(RuntimeError::Unavailable { .. })));
     until_looks(&what, |n| n == 0).await;
+}
+
+/// The most memory that a process has had, in KiB (proc_pid_status(5)).
+fn most_memory_kb(process: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+/// It bears the names of a workload, in an environment of 600 MiB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_says_of_itself_is_neither_believed_nor_read() {
+    let deployment = Deployment::new().await;
+    let spec = spec();
+    deployment.client.start(&spec).await.unwrap();
+    let WorkloadId { uid, generation } = &spec.workload_id;
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/liar.py");
+    let mut liar = Command::new("python3")
+        .arg(program)
+        .arg(format!("REKINDLE_UNIT={uid} REKINDLE_GENERATION={generation}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("apt-get install python3");
+    let mut ready = [0; 6];
+    liar.stdout.as_mut().unwrap().read_exact(&mut ready).expect("it says that it is ready");
+    let said = environ(Path::new(&format!("/proc/{}", liar.id())));
+    assert!(said.starts_with("REKINDLE_UNIT=") && said.len() == 64 << 10, "{} bytes", said.len());
+
+    let before = most_memory_kb(&deployment.runtime);
+    let destroying = deployment.client.destroy(&spec.workload_id);
+    tokio::time::timeout(Duration::from_secs(15), destroying).await.expect("a prompt end").unwrap();
+    let grown = most_memory_kb(&deployment.runtime) - before;
+    assert!(grown < 64 << 10, "the runtime took {grown} KiB");
+    assert_eq!(liar.try_wait().unwrap(), None, "it was taken for a process of the workload and ended");
+    drop(liar.stdin.take());
+    liar.wait().unwrap();
+}
+
+/// More folders in each other than the runtime has descriptors, or room on its stack.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nested_folders_do_not_end_the_runtime() {
+    let mut deployment = Deployment::new().await;
+    let spec = spec();
+    let id = &spec.workload_id;
+    deployment.client.start(&spec).await.unwrap();
+    let generation = deployment.dir.path().join("store/generations").join(id.to_string());
+    let mut at = rustix::fs::open(generation.join("home"), OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    for _ in 0..20_000 {
+        rustix::fs::mkdirat(&at, "folder", rustix::fs::Mode::RWXU).unwrap();
+        at = rustix::fs::openat(&at, "folder", OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    }
+    drop(at);
+    deployment.client.destroy(id).await.unwrap();
+    assert!(!generation.exists());
+    assert_eq!(deployment.runtime.try_wait().unwrap(), None);
 }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Of any file that is read here.
+const MOST_BYTES: usize = 64 << 10;
+
 /// The counter's file, if there is one.
 #[derive(Debug, Clone)]
 pub struct OomCounter(Option<PathBuf>);
@@ -9,7 +12,7 @@ pub struct OomCounter(Option<PathBuf>);
 impl OomCounter {
     /// Finds the counter of this process' cgroup: `memory.events` of version 2, `memory.oom_control` of version 1.
     pub fn find() -> Self {
-        let lines = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let lines = untrusted::read_kernel("/proc/self/cgroup", MOST_BYTES).unwrap_or_default();
         let own_namespace = rustix::process::getpid().is_init();
         Self(candidates(&lines, own_namespace).into_iter().find(|path| read(path).is_some()))
     }
@@ -34,7 +37,7 @@ pub fn kills_in(cgroup: &std::path::Path) -> u64 {
 }
 
 fn read(path: &PathBuf) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
+    let text = untrusted::read_kernel(path, MOST_BYTES).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 

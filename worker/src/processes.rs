@@ -6,6 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// More than `/proc/<pid>/stat` has: a name of 16 bytes and 51 numbers.
+const STAT_BYTES: usize = 2048;
+/// Of a list of children: some tens of thousands. Whoever has more is asked again when these are gone.
+const CHILDREN_BYTES: usize = 256 << 10;
+
 /// One process, as `/proc/<pid>/stat` tells (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -24,7 +29,7 @@ pub struct Stat {
 impl Stat {
     /// Of one process; `None` when there is none.
     pub fn of(pid: i32) -> Option<Self> {
-        Self::parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(pid, &untrusted::read_kernel(format!("/proc/{pid}/stat"), STAT_BYTES).ok()?)
     }
 
     fn parse(pid: i32, line: &str) -> Option<Self> {
@@ -73,7 +78,7 @@ pub fn children(parent: i32) -> Vec<i32> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
     let mut found = Vec::new();
     for task in tasks.flatten() {
-        match std::fs::read_to_string(task.path().join("children")) {
+        match untrusted::read_kernel(task.path().join("children"), CHILDREN_BYTES) {
             Ok(list) => found.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
             Err(_) => return all().iter().filter(|stat| stat.ppid == parent).map(|stat| stat.pid).collect(),
         }

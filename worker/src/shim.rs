@@ -5,9 +5,10 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `launch.json` | read: what to start |
 //! | `shim.pid` | written first: `{pid, starttime}` of the shim |
+//! | `launch.json` | then read: what to start. Whoever removes it and finds no `shim.pid` knows that nothing starts any more |
 //! | `inner.json` | written when the program has been started: `{pid, starttime}` of it |
+//! | `inside.json` | the same of the first process in `bwrap`'s PID namespace, where there is one |
 //! | `log` | the last that the program printed, at most 128 KiB |
 //! | `exit.json` | written last, whole: how it ended, or why it could not be started |
 //!
@@ -43,17 +44,20 @@ pub fn run(dir: &Path) -> ExitCode {
 }
 
 fn serve(dir: &Path) -> anyhow::Result<()> {
+    // Not awaited on the disk: what a loss of power takes from it, it takes the processes with.
+    files::write(dir, files::SHIM, &files::Identity::of(getpid().as_raw_nonzero().get())?)?;
     let launch = Launch::read(dir)?;
     launch::detach(dir, &launch)?;
     // Blocked before anything can be missed; the program gets a mask of its own.
     let signals = Signals::block()?;
     processes::adopt_orphans()?;
-    // Not awaited on the disk: what a loss of power takes from it, it takes the processes with.
-    files::write(dir, files::SHIM, &files::Identity::of(getpid().as_raw_nonzero().get())?)?;
     let kills_before = launch.oom_kills();
     let (mut log, output) = Log::open(dir).context("open the log")?;
     let mut started = launch::start(&launch, output)?;
     files::write(dir, files::INNER, &files::Identity::of(started.pid())?)?;
+    if let Some(inside) = started.inside() {
+        files::write(dir, files::INSIDE, &files::Identity::of(inside)?)?;
+    }
     let status = loop {
         match signals.wait(&mut log)? {
             Signal::CHILD => {
@@ -76,8 +80,7 @@ fn serve(dir: &Path) -> anyhow::Result<()> {
 /// To the program itself. `bwrap` has one child, which is the first process of its namespace; a signal that is sent to `bwrap`
 /// would end that without a word.
 fn pass_on(started: &Started, signal: Signal) {
-    let inner = if started.is_bwrap { processes::children(started.pid()).first().copied() } else { None };
-    if let Some(pid) = Pid::from_raw(inner.unwrap_or(started.pid())) {
+    if let Some(pid) = Pid::from_raw(started.inside().unwrap_or(started.pid())) {
         // It may have ended this moment.
         let _ = kill_process(pid, signal);
     }

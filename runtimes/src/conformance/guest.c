@@ -287,6 +287,62 @@ static void flood_home(void) {
     report("flooded");
 }
 
+static void nest_in(const char *top) {
+    char name[256];
+    memset(name, 'n', 255);
+    name[255] = 0;
+    int at = open(top, O_RDONLY | O_DIRECTORY);
+    for (int depth = 0; depth < 20000; depth++) {
+        if (mkdirat(at, name, 0755)) _exit(97);
+        int below = openat(at, name, O_RDONLY | O_DIRECTORY);
+        close(at);
+        at = below;
+    }
+    close(openat(at, "lowest", O_WRONLY | O_CREAT, 0644));
+    close(at);
+    /* And what its owner may not enter. */
+    char path[4096];
+    snprintf(path, sizeof path, "%s/closed", top);
+    mkdir(path, 0755);
+    snprintf(path, sizeof path, "%s/closed/below", top);
+    mkdir(path, 0755);
+    chmod(path, 0);
+    snprintf(path, sizeof path, "%s/closed", top);
+    chmod(path, 0);
+}
+
+/* Folders in each other wherever it may write, with names as long as may be. */
+static void nest(void) {
+    nest_in(".");
+    nest_in(getenv("HOME"));
+    nest_in(getenv("REKINDLE_STATE"));
+    report("nested");
+}
+
+/* Nobody may enter any more what others will need. */
+static void close_folders(void) {
+    report("closed");
+    if (chmod(".", 0) || chmod(getenv("HOME"), 0) || chmod(getenv("REKINDLE_STATE"), 0)) _exit(96);
+}
+
+/* A child that says with its environment and on its command line that it is another unit's. */
+static void lie(char *argument) {
+    if (fork() == 0) {
+        char unit[256], generation[256], state[4096];
+        snprintf(unit, sizeof unit, "REKINDLE_UNIT=%s", getenv("LIE_UNIT"));
+        snprintf(generation, sizeof generation, "REKINDLE_GENERATION=%s", getenv("LIE_GENERATION"));
+        snprintf(state, sizeof state, "REKINDLE_STATE=%s", getenv("REKINDLE_STATE"));
+        char *environment[] = {unit, generation, state, "SCRIPT=lying", NULL};
+        char *arguments[] = {"shim", "--dir", getenv("LIE_FOLDER"), NULL};
+        execve("/proc/self/exe", arguments, environment);
+        execve(argument, arguments, environment);
+        _exit(95);
+    }
+    int status;
+    wait(&status);
+    _exit(94);
+}
+
 /* `guest inspect <workspace>`: what to do is in the place of the path, what came of it is told in the answer's. */
 static int inspect(const char *workspace) {
     const char *look = getenv("REKINDLE_INSPECT");
@@ -351,6 +407,9 @@ int main(int argc, char **argv) {
     else if (!strcmp(script, "scratch")) tell_scratch();
     else if (!strncmp(script, "fill-home-", 10)) fill_home(script + 10);
     else if (!strcmp(script, "flood-home")) flood_home();
+    else if (!strcmp(script, "nest")) nest();
+    else if (!strcmp(script, "close")) close_folders();
+    else if (!strcmp(script, "lie")) lie(argv[0]);
     else if (!strcmp(script, "oom-child")) tell_oom_of_a_child();
     else report("ready");
     sleep_for_ever();

@@ -4,6 +4,7 @@ mod bench;
 mod callbacks;
 mod cases;
 mod faults;
+mod hostile;
 mod http;
 mod images;
 mod inspect;
@@ -67,6 +68,9 @@ suite! {
     faults::everything_dies_with_what_holds_it;
     callbacks::every_transition_is_told_in_order;
     callbacks::what_was_not_delivered_is_delivered_after_a_restart;
+    hostile::nested_folders_end_nobody;
+    hostile::closed_folders_are_open_to_the_next;
+    hostile::a_process_is_nobody_elses_by_what_it_says;
     http::the_client_sees_what_happens;
     inspect::it_sees_one_workspace_read_only_and_nothing_else;
     inspect::it_ends_at_its_deadline_or_when_it_says_too_much;

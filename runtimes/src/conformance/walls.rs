@@ -267,7 +267,10 @@ pub async fn a_home_that_outgrows_its_limit_ends_it(substrate: Substrate) {
         ways.push("fill-home-mapped");
     }
     for way in ways {
-        let id = bench.running(way).await;
+        // It may be ended before it has come to say anything.
+        let spec = bench.spec(way);
+        let id = spec.workload_id.clone();
+        bench.runtime.start(spec).await.unwrap();
         let status = bench.stopped(&id).await;
         assert_eq!(status.stop_reason, Some(StopReason::Failed), "{way}: {status:?}");
         let detail = status.detail.unwrap();

@@ -39,6 +39,8 @@ pub(crate) fn open_here(at: BorrowedFd<'_>, name: impl Arg + Copy) -> Sys<OwnedF
 fn accessible(at: BorrowedFd<'_>, name: impl Arg + Copy, open: impl Fn() -> Sys<OwnedFd>) -> Sys<OwnedFd> {
     match open() {
         Err(Errno::ACCESS) => {
+            // Either may be closed. Whoever made the one that it lies in read-only may have meant it.
+            let _ = add_mode(at, 0o500);
             make_accessible(at, name, 0o700)?;
             open()
         }

@@ -11,7 +11,7 @@ mod remove;
 mod walk;
 
 pub use folder::{make_accessible, open_folder_at};
-pub use read::{read_at_most, read_file, read_tail};
+pub use read::{read_file, read_kernel, read_tail};
 pub use remove::{remove, remove_at};
 pub use walk::{Entry, Next, Walked, walk, walk_at};
 

@@ -73,7 +73,7 @@ async fn a_session_that_is_lost_is_begun_anew_and_said_so() {
     let uid = uid(&api, "demo").await;
     api.post("/v1/units/demo/stop", &json!({})).await;
     gone(&stack, &api, "demo").await;
-    std::fs::remove_dir_all(stack.state(&uid).join("claude/projects")).unwrap();
+    untrusted::remove(&stack.state(&uid).join("claude/projects")).unwrap();
     model.follow(|_| Reply::text("Hello anew."));
     let turn = api.invoke("demo", "hello?").await.expect(200).json();
     assert_eq!(turn["reply"], "Hello anew.");

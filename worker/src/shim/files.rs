@@ -13,8 +13,12 @@ use crate::processes::Stat;
 
 pub(super) const SHIM: &str = "shim.pid";
 pub(super) const INNER: &str = "inner.json";
+pub(super) const INSIDE: &str = "inside.json";
 pub(super) const EXIT: &str = "exit.json";
 pub(super) const LOG: &str = "log";
+
+/// Of `launch.json`.
+const LAUNCH_BYTES: usize = 16 << 20;
 
 /// What to start.
 #[derive(Debug, Deserialize)]
@@ -43,10 +47,12 @@ pub(super) struct Rlimits {
 impl Launch {
     /// In `argv`, in the place of the filter's descriptor.
     pub const FILTER: &str = "{filter}";
+    /// The same of the one that `bwrap` says on which process is the first inside (bwrap(1), `--info-fd`).
+    pub const INFO: &str = "{info}";
 
     pub fn read(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join("launch.json");
-        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let text = untrusted::read_file(&path, LAUNCH_BYTES).with_context(|| format!("read {}", path.display()))?;
         let launch: Self = serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))?;
         if launch.argv.is_empty() {
             bail!("{}: argv is empty", path.display());

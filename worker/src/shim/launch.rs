@@ -1,7 +1,7 @@
 //! Starting the program, and waiting for its end.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -9,10 +9,14 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, setrlimit};
+
+use serde::Deserialize;
 
 use super::files::{Launch, Rlimits};
 use super::log::{self, Log};
+use crate::processes::Stat;
 
 /// Leaves the runtime: own session, nothing of its standard streams, own cgroup.
 pub(super) fn detach(dir: &Path, launch: &Launch) -> anyhow::Result<()> {
@@ -53,8 +57,18 @@ impl Status {
 #[derive(Debug)]
 pub(super) struct Started {
     child: Child,
-    pub is_bwrap: bool,
+    inside: Option<i32>,
 }
+
+/// What `bwrap` says of what it has started.
+#[derive(Debug, Deserialize)]
+struct Info {
+    #[serde(rename = "child-pid")]
+    child_pid: i32,
+}
+
+/// Bytes of that.
+const INFO_BYTES: u64 = 4096;
 
 /// Starts the program with its own uid, gid and environment, and no more.
 /// What it prints goes to `output`.
@@ -65,7 +79,14 @@ pub(super) fn start(launch: &Launch, output: OwnedFd) -> anyhow::Result<Started>
         None => None,
     };
     let number = filter.as_ref().map(|file| file.as_raw_fd().to_string()).unwrap_or_default();
-    let args = args.iter().map(|arg| if arg == Launch::FILTER { &number } else { arg });
+    let (info, told) = pipe_with(PipeFlags::CLOEXEC)?;
+    let told_number = told.as_raw_fd().to_string();
+    let args = args.iter().map(|arg| match arg.as_str() {
+        Launch::FILTER => &number,
+        Launch::INFO => &told_number,
+        _ => arg,
+    });
+    let tells = launch.argv.iter().any(|arg| arg == Launch::INFO);
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(&launch.env).stdin(Stdio::null());
     command.stdout(output.try_clone()?).stderr(output);
@@ -82,6 +103,9 @@ pub(super) fn start(launch: &Launch, output: OwnedFd) -> anyhow::Result<Started>
         if let Some(filter) = &filter {
             rustix::io::fcntl_setfd(filter, rustix::io::FdFlags::empty())?;
         }
+        if tells {
+            rustix::io::fcntl_setfd(&told, rustix::io::FdFlags::empty())?;
+        }
         die_with(shim)
     };
     // SAFETY: between fork and exec only system calls are made; nothing is allocated and no lock is taken.
@@ -89,8 +113,13 @@ pub(super) fn start(launch: &Launch, output: OwnedFd) -> anyhow::Result<Started>
         command.pre_exec(prepare);
     }
     let child = command.spawn().with_context(|| format!("cannot start `{program}`"))?;
-    // Only `bwrap` reads a filter.
-    Ok(Started { child, is_bwrap: launch.filter.is_some() })
+    // The closure has the other end of the pipe: without it there is an end to what is told.
+    drop(command);
+    let mut text = Vec::new();
+    File::from(info).take(INFO_BYTES).read_to_end(&mut text).context("read what bwrap says")?;
+    // One that could not do what it was asked for says nothing here.
+    let inside = serde_json::from_slice::<Info>(&text).ok().map(|info| info.child_pid);
+    Ok(Started { child, inside })
 }
 
 /// In the child: KILL when the shim dies, whose end may have come already; and no signal stays blocked.
@@ -123,6 +152,11 @@ fn limit(rlimits: Rlimits) -> io::Result<()> {
 impl Started {
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
+    }
+
+    /// The first process of the sandbox's PID namespace, while it is there.
+    pub fn inside(&self) -> Option<i32> {
+        self.inside.filter(|pid| Stat::of(*pid).is_some_and(|stat| stat.ppid == self.pid()))
     }
 
     /// Reaps what has died; how the program ended, if it has.

@@ -1,12 +1,14 @@
 //! A folder, opened: every access below it goes component by component and follows no link, so that a folder
 //! which was replaced by a link leads nowhere.
 
+use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+pub(crate) use untrusted::make_accessible;
 
 type Sys<T> = rustix::io::Result<T>;
 
@@ -57,7 +59,12 @@ pub(crate) struct Root {
 impl Root {
     /// Opens the folder itself; its own path may lead through links, since the platform gave it.
     pub fn open(path: &Path) -> Sys<Self> {
-        let fd = fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let open = || fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let fd = match open() {
+            // An agent may have closed its own workspace.
+            Err(Errno::ACCESS) => make_accessible(fs::CWD, path, 0o700).and_then(|()| open())?,
+            opened => opened?,
+        };
         let dev = StatKey::of(&fs::fstat(&fd)?).dev;
         Ok(Self { fd, dev })
     }
@@ -85,7 +92,7 @@ impl Root {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                     match make_dir_at(&at, name) {
                         Err(Errno::ACCESS) if depth > 0 => {
-                            make_accessible(at.as_fd(), b".", 0o700)?;
+                            make_accessible(at.as_fd(), c".", 0o700)?;
                             make_dir_at(&at, name)?;
                         }
                         made => made?,
@@ -160,7 +167,7 @@ impl Root {
         let place = || fs::renameat(&scratch, TEMPORARY, &dir, name);
         let placed = match place() {
             Err(Errno::ACCESS) => {
-                make_accessible(dir.as_fd(), b".", 0o700)?;
+                make_accessible(dir.as_fd(), c".", 0o700)?;
                 place()
             }
             placed => placed,
@@ -179,7 +186,7 @@ impl Root {
     pub fn scratch(&self) -> Sys<OwnedFd> {
         let dir = self.make_dir(SCRATCH)?;
         if fs::fstat(&dir)?.st_mode & 0o700 != 0o700 {
-            make_accessible(dir.as_fd(), b".", 0o700)?;
+            make_accessible(dir.as_fd(), c".", 0o700)?;
         }
         Ok(dir)
     }
@@ -242,25 +249,7 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 /// Opens a folder without following a link. One that its owner may not enter is made accessible first.
 pub(crate) fn open_dir_at(at: BorrowedFd<'_>, name: &[u8]) -> Sys<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match fs::openat(at, name, flags, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            make_accessible(at, name, 0o700)?;
-            fs::openat(at, name, flags, Mode::empty())
-        }
-        other => other,
-    }
-}
-
-/// Adds permission bits to what is at a name. The kernel is asked about the very file that was looked at.
-pub(crate) fn make_accessible(at: BorrowedFd<'_>, name: &[u8], bits: u32) -> Sys<()> {
-    let fd = fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = fs::fstat(&fd)?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-        return Err(Errno::LOOP);
-    }
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
-    fs::chmod(path, Mode::from_raw_mode((stat.st_mode & 0o7777) | bits))
+    untrusted::open_folder_at(at, name)
 }
 
 /// Opens a regular file for reading, without following a link and without waiting for a FIFO's other end.
@@ -319,49 +308,7 @@ pub(crate) fn list_some(dir: BorrowedFd<'_>, most: u64) -> Sys<Vec<(Vec<u8>, Fil
     Ok(names)
 }
 
-/// Removes whatever is at a name; nothing there is fine. A tree deeper than there are file descriptors is
-/// taken apart by lifting its lower part up to `at`.
+/// Removes whatever is at a name; nothing there is fine.
 pub(crate) fn remove_at(at: BorrowedFd<'_>, name: &[u8]) -> Sys<()> {
-    let mut lifted = vec![name.to_vec()];
-    let mut count = 0_u64;
-    while let Some(name) = lifted.pop() {
-        remove_some(at, at, &name, 0, &mut lifted, &mut count)?;
-    }
-    Ok(())
-}
-
-const LIFT_AT_DEPTH: usize = 64;
-
-fn remove_some(
-    top: BorrowedFd<'_>,
-    at: BorrowedFd<'_>,
-    name: &[u8],
-    depth: usize,
-    lifted: &mut Vec<Vec<u8>>,
-    count: &mut u64,
-) -> Sys<()> {
-    match fs::unlinkat(at, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(Errno::ACCESS) => make_accessible(at, b".", 0o700)?,
-        Err(e) => return Err(e),
-    }
-    let dir = match open_dir_at(at, name) {
-        Ok(dir) => dir,
-        Err(Errno::NOTDIR | Errno::LOOP) => return fs::unlinkat(at, name, AtFlags::empty()),
-        Err(e) => return Err(e),
-    };
-    // A folder of which a name cannot be removed for want of permission is its owner's to open up.
-    let _ = make_accessible(at, name, 0o700);
-    for (child, kind) in list(dir.as_fd())? {
-        if depth >= LIFT_AT_DEPTH && kind != FileType::RegularFile {
-            let up = format!(".rekindle-lifted-{count}").into_bytes();
-            *count += 1;
-            fs::renameat(&dir, child.as_slice(), top, up.as_slice())?;
-            lifted.push(up);
-        } else {
-            remove_some(top, dir.as_fd(), &child, depth + 1, lifted, count)?;
-        }
-    }
-    fs::unlinkat(at, name, AtFlags::REMOVEDIR)
+    untrusted::remove_at(at, &CString::new(name).map_err(|_| Errno::INVAL)?)
 }

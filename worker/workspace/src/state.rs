@@ -135,11 +135,7 @@ impl StateDir {
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let temporary = self.path.join(format!(".{name}.new"));
         let written = (|| {
-            match fs::remove_file(&temporary) {
-                Err(e) if e.kind() == io::ErrorKind::IsADirectory => fs::remove_dir_all(&temporary)?,
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            untrusted::remove(&temporary)?;
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(content)?;
             file.sync_all()?;

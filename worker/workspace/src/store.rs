@@ -275,7 +275,7 @@ impl<'a> Store<'a> {
 
     /// Makes the folder in which an object belongs accessible and writable, and the one above.
     fn open_up(&self, oid: Oid) -> rustix::io::Result<()> {
-        make_accessible(self.objects.as_fd(), b".", 0o700)?;
+        make_accessible(self.objects.as_fd(), c".", 0o700)?;
         match make_accessible(self.objects.as_fd(), &oid.to_string().as_bytes()[..2], 0o700) {
             Err(Errno::NOENT) => Ok(()),
             made => made,

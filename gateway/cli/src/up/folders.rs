@@ -31,14 +31,14 @@ pub fn make(home: &Home) -> Result<(), Failure> {
             socket.display()
         )));
     }
-    for folder in [home.path(), &home.run(), &home.secrets(), &home.redis(), &home.logs(), &home.store()] {
+    settings::make_private(home.path(), &["run", "rekindle.toml"])
+        .map_err(|e| Failure::Refused(format!("cannot use {} as a home: {e}", home.path().display())))?;
+    for folder in [home.run(), home.secrets(), home.redis(), home.logs(), home.store()] {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(folder)
+            .create(&folder)
             .with_context(|| format!("make the folder {}", folder.display()))?;
-    }
-    for folder in [home.run(), home.secrets(), home.redis(), home.logs()] {
         std::fs::set_permissions(&folder, Permissions::from_mode(0o700))
             .with_context(|| format!("make {} private", folder.display()))?;
     }

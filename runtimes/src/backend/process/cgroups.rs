@@ -135,7 +135,7 @@ impl Cgroups {
 }
 
 fn enables(file: &Path, controller: &str) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|text| text.split_ascii_whitespace().any(|word| word == controller))
+    untrusted::read_kernel(file, 4096).is_ok_and(|text| text.split_ascii_whitespace().any(|word| word == controller))
 }
 
 /// Files and what to write into them, in this order. One that is not there has no controller, or none with swap.

@@ -1,10 +1,8 @@
 //! All processes of a workload: who they are, and the certainty that none is left.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +15,11 @@ use tokio::time::Instant;
 /// How long killed processes may take to be gone. Longer is uninterruptible sleep, which nothing ends.
 const CLEAR_LIMIT: Duration = Duration::from_secs(20);
 
+/// More than `/proc/<pid>/stat` has: a name of 16 bytes and 51 numbers.
+const STAT_BYTES: usize = 2048;
+/// Of a list of processes: those of a hundred thousand.
+const PROCS_BYTES: usize = 1 << 20;
+
 /// A process that cannot be mistaken for a later one of the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct ProcessId {
@@ -28,28 +31,34 @@ pub(super) struct ProcessId {
 /// What `/proc/<pid>/stat` says.
 struct Stat {
     state: u8,
+    parent: i32,
     session: i32,
     starttime: u64,
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = untrusted::read_kernel(format!("/proc/{pid}/stat"), STAT_BYTES).ok()?;
     // The name in brackets may hold anything, brackets too.
-    let end = text.iter().rposition(|b| *b == b')')?;
-    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_ascii_whitespace().collect();
     Some(Stat {
         state: *fields.first()?.as_bytes().first()?,
+        parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         starttime: fields.get(19)?.parse().ok()?,
     })
+}
+
+impl Stat {
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X')
+    }
 }
 
 impl ProcessId {
     /// The process of this number now, unless it is dead.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = stat(pid)?;
-        (!matches!(stat.state, b'Z' | b'X')).then_some(Self { pid, starttime: stat.starttime })
+        stat.is_alive().then_some(Self { pid, starttime: stat.starttime })
     }
 
     /// A child of ours that was not waited for, dead or alive.
@@ -111,56 +120,56 @@ fn reap(pidfd: &OwnedFd) {
     let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
 }
 
-/// Processes with this argument on their command line.
-pub(super) fn by_argument(argument: &OsStr) -> Vec<ProcessId> {
-    let has = |pid: i32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).any(|a| a == argument.as_bytes())
-    };
-    all_processes().into_iter().filter(|pid| has(*pid)).filter_map(ProcessId::of).collect()
-}
-
 fn all_processes() -> Vec<i32> {
     let own = std::process::id().cast_signed();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).filter(|pid| *pid != own).collect()
 }
 
-/// Everything by which a process can be known to belong to a workload.
+/// Everything by which a process can be known to belong to a workload. All of it was made by the platform or is kept by the
+/// kernel; what a process says of itself, in its environment or on its command line, is nobody's word.
 #[derive(Debug)]
 pub(super) struct Group {
     pub workload: WorkloadId,
     pub shim: Option<ProcessId>,
+    /// What the shim has started: the program, or bwrap around it.
     pub inner: Option<ProcessId>,
+    /// The first process of the sandbox's PID namespace. While it is not dead, others may be in there; when it is, none is
+    /// (pid_namespaces(7)).
+    pub inside: Option<ProcessId>,
     /// Its folder in every hierarchy.
     pub cgroups: Vec<PathBuf>,
 }
 
 impl Group {
-    /// Processes of it that are alive: in its cgroup, in its shim's session, with its names in their environment.
+    /// Processes of it that are alive: the three that are known, in its cgroup, in its shim's session, and everything below
+    /// one of these. The shim adopts whoever loses its parent.
     pub fn survivors(&self) -> Vec<ProcessId> {
-        let mut found = BTreeMap::new();
-        let known = [self.shim, self.inner].into_iter().flatten().filter(|p| p.is_alive());
-        found.extend(known.map(|p| (p.pid, p)));
+        let known = [self.shim, self.inner, self.inside];
+        let mut found: BTreeMap<i32, ProcessId> =
+            known.into_iter().flatten().filter(|p| p.is_alive()).map(|p| (p.pid, p)).collect();
         for cgroup in &self.cgroups {
-            let text = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+            let text = untrusted::read_kernel(cgroup.join("cgroup.procs"), PROCS_BYTES).unwrap_or_default();
             found.extend(text.lines().filter_map(|l| ProcessId::of(l.parse().ok()?)).map(|p| (p.pid, p)));
         }
         // A session keeps its number for as long as anybody is in it. If its leader is another process by now, ours is over.
         let session = self.shim.filter(|s| stat(s.pid).is_none_or(|now| now.starttime == s.starttime)).map(|s| s.pid);
-        let unit = format!("REKINDLE_UNIT={}", self.workload.uid);
-        let generation = format!("REKINDLE_GENERATION={}", self.workload.generation);
+        let mut children = BTreeMap::<i32, Vec<ProcessId>>::new();
         for pid in all_processes() {
-            let in_session = || session.is_some() && stat(pid).map(|s| s.session) == session;
-            let named = || {
-                let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                let has = |wanted: &str| environ.split(|b| *b == 0).any(|v| v == wanted.as_bytes());
-                has(&unit) && has(&generation)
-            };
-            if (in_session() || named())
-                && let Some(id) = ProcessId::of(pid)
-            {
+            let Some(stat) = stat(pid) else { continue };
+            let id = ProcessId { pid, starttime: stat.starttime };
+            if Some(stat.session) == session && stat.is_alive() {
                 found.insert(pid, id);
+            }
+            children.entry(stat.parent).or_default().push(id);
+        }
+        let mut parents: Vec<i32> = found.keys().copied().collect();
+        while let Some(parent) = parents.pop() {
+            for child in children.remove(&parent).unwrap_or_default() {
+                parents.push(child.pid);
+                if child.is_alive() {
+                    found.insert(child.pid, child);
+                }
             }
         }
         found.into_values().collect()

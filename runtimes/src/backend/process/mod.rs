@@ -1,8 +1,8 @@
 //! Workloads as child processes: each under a shim, and under bubblewrap where that works.
 //!
 //! The shim (`rekindle-worker shim --dir <generation folder>`) is a session of its own that outlives the runtime. It reads
-//! `launch.json`, writes `shim.pid`, starts the workload, writes `inner.json`, forwards TERM to it, and at the end writes
-//! `exit.json`. These files are how a new runtime finds it; a process id is believed only together with its start time.
+//! `launch.json`, writes `shim.pid`, starts the workload, writes `inner.json` and `inside.json`, forwards TERM to it, and at
+//! the end writes `exit.json`. These files are how a new runtime finds it; a process id is believed only together with its start time.
 
 mod bubblewrap;
 mod cgroups;
@@ -269,17 +269,15 @@ impl ProcessBackend {
             workload: dir.id().clone(),
             shim: self.shim_of(dir)?,
             inner: dir.read("inner.json")?,
+            inside: dir.read("inside.json")?,
             cgroups: self.cgroups.of(dir.id()),
         })
     }
 
-    /// A runtime was killed while it started this one. Without `launch.json` a shim that has not read it yet gives up; one
-    /// that has can be seen by its command line.
+    /// A runtime was killed while it started this one. A shim first says who it is and then reads `launch.json`: one that has
+    /// not said so by the time that this is gone finds nothing to start.
     async fn stop_late_shim(&self, dir: &GenerationDir) -> Result<(), BackendError> {
         files::remove_if_there(&dir.path().join("launch.json"))?;
-        for id in group::by_argument(dir.path().as_os_str()) {
-            id.signal(Signal::KILL)?;
-        }
         Ok(self.group(dir)?.clear().await?)
     }
 

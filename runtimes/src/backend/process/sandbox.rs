@@ -50,6 +50,8 @@ const RUN_BYTES: u64 = 16 << 20;
 const SHM_BYTES: u64 = 64 << 20;
 /// In place of the descriptor that the filter of system calls is read from; the shim knows its number.
 const FILTER_FD: &str = "{filter}";
+/// The same of the one on which bwrap says what it has started.
+const INFO_FD: &str = "{info}";
 
 /// A command for the shim, and where its workload finds things.
 #[derive(Debug)]
@@ -103,7 +105,7 @@ impl Sandbox {
                     inside.extend(["--ro-bind".into(), text(&mounts.add(&file, true)?)?, place.into()]);
                 }
                 let mut argv = bwrap.agents_command(programs.shim, &mut mounts, FILTER_FD)?;
-                argv.push("--as-pid-1".into());
+                argv.extend(["--info-fd", INFO_FD, "--as-pid-1"].map(str::to_owned));
                 argv.append(&mut inside);
                 argv.extend(["--remount-ro", "/", "--chdir", "/workspace", "/rekindle/worker"].map(str::to_owned));
                 Ok(Self { argv, cwd: "/".into(), places: Places::sandboxed(&launch.spec), mounts })

@@ -1,5 +1,7 @@
 //! Turns over real folders, with the real git to make the situations and to check what came of them.
 
+#![allow(clippy::disallowed_methods, reason = "what these tests remove, they have made")]
+
 mod archive;
 mod fixture;
 mod forged_archive;

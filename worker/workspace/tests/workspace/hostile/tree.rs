@@ -253,3 +253,22 @@ fn a_change_that_keeps_size_and_time_is_seen() {
     assert_eq!(ran.commit.unwrap().files, 1);
     assert_eq!(place.git(&["show", "HEAD:a.txt"]), "two");
 }
+
+#[test]
+fn a_workspace_that_its_agent_closed_is_opened() {
+    super::as_plain_user(|| {
+        let mut place = Place::with_repository();
+        for turn in [1, 2] {
+            let ran = place.turn(turn, |p| {
+                p.write("b", format!("{turn}"));
+                p.chmod("", 0);
+            });
+            assert_eq!(ran.commit.unwrap().files, 1);
+            assert_eq!(place.git(&["show", "HEAD:b"]), format!("{turn}"));
+            // Between turns it was closed, too.
+            place.chmod("", 0);
+        }
+        place.open();
+        assert_eq!(place.log(), ["turn 2", "turn 1", "first"]);
+    });
+}
