@@ -113,6 +113,8 @@ async fn signals_the_process_inside_bwrap() {
     let argv = [
         "bwrap",
         "--die-with-parent",
+        "--info-fd",
+        "{info}",
         "--unshare-pid",
         "--as-pid-1",
         "--ro-bind",
@@ -124,8 +126,7 @@ async fn signals_the_process_inside_bwrap() {
         "-c",
         script,
     ];
-    // By its filter it is known as `bwrap`; this one is not asked to read it.
-    let shim = Shim::start(&argv, json!({"filter": "/dev/null"}));
+    let shim = Shim::start(&argv, json!({}));
     shim.log("I am 1").await;
     shim.signal(Signal::TERM);
     shim.log("got it").await;

@@ -155,6 +155,15 @@ async fn a_workload_that_outgrows_its_workspace_is_stopped_and_one_that_only_rea
     assert_eq!(status.stop_reason, Some(StopReason::Failed), "{status:?}");
     let detail = status.detail.unwrap();
     assert!(detail.contains("workspace shared") && detail.contains("workspace_max_mb = 4"), "{detail}");
+
+    let profile = bench.config.profiles.get_mut("default").unwrap();
+    (profile.workspace_max_mb, profile.workspace_max_files) = (None, 2000);
+    bench.restart().await;
+    let writer = bench.running("sleep").await;
+    let names = bench.runtime.inner.store.workspace(&bench.uid().own_workspace()).join("names");
+    (0..2500).for_each(|n| std::fs::create_dir_all(names.join(n.to_string())).unwrap());
+    let detail = bench.stopped(&writer).await.detail.unwrap();
+    assert!(detail.contains("more files than workspace_max_files = 2000"), "{detail}");
     bench.clean().await;
 }
 
