@@ -35,7 +35,7 @@ local function age_events(u, most)
   if most >= 0 then
     local first = redis.call('XRANGE', out, '-', '+', 'COUNT', 1)[1][1]
     local written = num(string.match(first, '^%d+'))
-    next_ms = (written > from and written or NOW) + DETAIL * 1000
+    next_ms = (written > from and written or NOW + 1000) + DETAIL * 1000
   end
   redis.call('ZADD', 'ages', int(next_ms), 'out|' .. u.uid)
 end

@@ -69,6 +69,8 @@ async fn a_key_ends_by_itself() {
     let () = redis::cmd("HSET").arg(&key).arg("expires_ms").arg(1).query_async(&mut raw).await.unwrap();
     assert_eq!(ledger.use_key(&FIRST).await.unwrap(), None, "also while Redis has not got round to it");
     let () = redis::cmd("DEL").arg(&key).query_async(&mut raw).await.unwrap();
+    let until = format!("apikeys:{}:until", owner("ann").key());
+    let () = redis::cmd("ZADD").arg(until).arg("XX").arg(1).arg(id.to_string()).query_async(&mut raw).await.unwrap();
     assert!(ledger.api_keys(&owner("ann")).await.unwrap().is_empty());
     // It does not count any more.
     assert!(matches!(make(&ledger, SECOND, None, 1).await, KeyMade::Made { .. }));
