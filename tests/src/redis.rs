@@ -160,12 +160,14 @@ impl Connection {
         // Values of the answer that are still to come; an array's are counted when its head is there.
         let mut missing = 1_usize;
         while missing > 0 {
-            let line = answer.len();
-            if self.0.read_line(&mut answer).await? == 0 {
+            // A line by itself: what is read into is looked at whole each time, and answers have megabytes.
+            let mut line = String::new();
+            if self.0.read_line(&mut line).await? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
+            answer.push_str(&line);
             missing -= 1;
-            let head = answer[line..].trim_end();
+            let head = line.trim_end();
             let length = || head[1..].parse::<usize>();
             match head.as_bytes().first() {
                 Some(b'*') => missing += length().unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! What the README's reader types: `rekindle up` on a fresh home, the line it prints, and the commands of the tour.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -13,6 +14,12 @@ use tests::{eventually, paths};
 use crate::support::MINUTE;
 use crate::tour::notes;
 
+/// A home that nobody else may enter: one that others may, and that holds other things, is refused.
+fn private_folder() -> tempfile::TempDir {
+    let private = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix("rk-up-").permissions(private).tempdir_in("/tmp").unwrap()
+}
+
 struct Up {
     service: Service,
     home: tempfile::TempDir,
@@ -21,14 +28,14 @@ struct Up {
 impl Up {
     /// Starts it, with more of an environment than nothing, and waits for the line that it ends its greeting with.
     async fn start(environment: &[(&str, &str)]) -> Self {
-        let home = tempfile::Builder::new().prefix("rk-up-").tempdir_in("/tmp").unwrap();
+        let home = private_folder();
         Self { service: Self::service(home.path(), environment), home }.greets().await
     }
 
     /// As [`Self::start`], with a disk of its own for the private Redis that only it and its children see.
     async fn on_a_small_disk(size: &str, environment: &[(&str, &str)]) -> Self {
         const MOUNTED: &str = r#"mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@""#;
-        let home = tempfile::Builder::new().prefix("rk-up-").tempdir_in("/tmp").unwrap();
+        let home = private_folder();
         let disk = home.path().join("redis");
         std::fs::create_dir(&disk).unwrap();
         let text = |path: &Path| path.display().to_string();

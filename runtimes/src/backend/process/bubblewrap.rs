@@ -114,7 +114,7 @@ impl Bubblewrap {
 
 /// The beginning of `confine`'s arguments: what of the host's is one part for each sandbox.
 fn shares() -> Vec<String> {
-    let host = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let host = |path: &str| untrusted::read_kernel(path, 64).ok()?.trim().parse::<u64>().ok();
     [
         ("max_inotify_instances", host("/proc/sys/fs/inotify/max_user_instances")),
         ("max_inotify_watches", host("/proc/sys/fs/inotify/max_user_watches")),
