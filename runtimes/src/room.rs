@@ -25,7 +25,7 @@ use crate::usage::{self, Usage};
 /// Between two looks, at least.
 const REST: Duration = Duration::from_secs(2);
 /// A rest is so many times what the look took.
-const REST_RATIO: u32 = 10;
+const REST_RATIO: u32 = 4;
 /// Files that are looked at where no limit says how many there may be; a folder with more is judged by these.
 const FILES: u64 = 1_000_000;
 /// What is written is watched from so many times the floor on.
