@@ -65,11 +65,19 @@ impl Stack {
     /// When something is not built or not installed, with the command that does; when it does not get ready, with the logs.
     pub async fn start(options: Options) -> Self {
         let mut stack = Self::prepare(&options).await;
-        stack.runtime.start();
-        stack.gateway.start();
-        stack.reaper.start();
-        stack.ready().await;
+        stack.launch().await;
         stack
+    }
+
+    /// Starts what [`Self::prepare`] made ready and waits until the gateway is ready.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn launch(&mut self) {
+        self.runtime.start();
+        self.gateway.start();
+        self.reaper.start();
+        self.ready().await;
     }
 
     /// As [`Self::start`], but only Redis runs yet.

@@ -16,6 +16,9 @@ use crate::script::{self, Header, Script};
 /// Nothing here waits for Redis longer than this.
 pub(crate) const BOUND: Duration = Duration::from_secs(2);
 
+/// Of Redis' `maxmemory`, what one owner may have stored: one in so many.
+const OWNERS_PART: u64 = 4;
+
 /// The ledger. Cheap to clone; all clones share one connection, which reconnects by itself.
 #[derive(Clone)]
 pub struct Ledger(pub(crate) Arc<Inner>);
@@ -61,15 +64,37 @@ async fn manager(client: &Client) -> Result<ConnectionManager> {
     Ok(timeout(BOUND, connecting).await.map_err(|_| LedgerError::timed_out())??)
 }
 
+/// Looks at what Redis may have in memory. One that evicts keys when it is full loses what was accepted. One that an owner may
+/// fill alone takes nothing from the others then: an owner has [`OWNERS_PART`] of it at the most, whatever the settings say.
+async fn fit_into_memory(redis: &mut ConnectionManager, config: &mut Config) -> Result<()> {
+    let info: String = redis::cmd("INFO").arg("memory").query_async(redis).await?;
+    let says = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let policy = says("maxmemory_policy").unwrap_or("noeviction");
+    if policy != "noeviction" {
+        tracing::warn!(policy, "Redis may evict what was accepted; set its maxmemory-policy to noeviction");
+    }
+    let memory = says("maxmemory").and_then(|bytes| bytes.parse::<u64>().ok()).filter(|bytes| *bytes > 0);
+    let Some(part) = memory.map(|bytes| bytes / OWNERS_PART) else { return Ok(()) };
+    if config.stored_bytes_per_owner > part {
+        tracing::info!(
+            bytes = part,
+            "an owner may store a quarter of Redis' maxmemory, which is less than limits.stored_mb_per_owner"
+        );
+        config.stored_bytes_per_owner = part;
+    }
+    Ok(())
+}
+
 impl Ledger {
     /// Connects and loads the scripts.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`] within two seconds when Redis does not answer, [`LedgerError::Misconfigured`] when the
     /// address or the password is wrong.
-    pub async fn connect(config: Config) -> Result<Self> {
+    pub async fn connect(mut config: Config) -> Result<Self> {
         let client = client(&config)?;
-        let scripts = manager(&client).await?;
+        let mut scripts = manager(&client).await?;
+        fit_into_memory(&mut scripts, &mut config).await?;
         let bulk = manager(&client).await?;
         let submits = if config.wait_replicas > 0 { Some(manager(&client).await?) } else { None };
         let header = Header::new(&config);
@@ -81,26 +106,13 @@ impl Ledger {
             load.cmd("SCRIPT").arg("LOAD").arg(script.source()).ignore();
         }
         match ledger.pipeline(&load).await {
-            Ok(_) => {
-                ledger.warn_of_eviction().await?;
-                Ok(ledger)
-            }
+            Ok(_) => Ok(ledger),
             Err(LedgerError::Refused(source)) => Err(LedgerError::Misconfigured {
                 why: "Redis does not take scripts with flags; it must be Redis 7.0 or newer, or Valkey".into(),
                 source: Some(source),
             }),
             Err(error) => Err(error),
         }
-    }
-
-    /// A Redis that evicts keys when it is full loses what was accepted.
-    async fn warn_of_eviction(&self) -> Result<()> {
-        let info = text("INFO", self.command(redis::cmd("INFO").arg("memory")).await?).unwrap_or_default();
-        let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).unwrap_or("noeviction");
-        if policy != "noeviction" {
-            tracing::warn!(policy, "Redis may evict what was accepted; set its maxmemory-policy to noeviction");
-        }
-        Ok(())
     }
 
     /// Whether Redis answers.

@@ -28,7 +28,8 @@ pub struct Limits {
     /// Seconds that the prompt and the events of a settled turn are kept.
     pub detail_ttl_sec: u64,
     /// MiB that one owner may have stored in the ledger: prompts, results, events, and a sum for each record. Beyond that calls
-    /// are refused (507) until units are erased or ended turns are over their time.
+    /// are refused (507) until units are erased or ended turns are over their time. At the most a quarter of Redis' `maxmemory`,
+    /// as it is when a gateway starts.
     pub stored_mb_per_owner: u64,
     /// Most units of one owner, cold ones included.
     pub units_per_owner: u64,

@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustix::net::sockopt;
+use rustix::net::{SendFlags, sockopt};
 use settings::Edge;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -78,8 +78,9 @@ pub async fn serve(listener: TcpListener, router: Router, edge: &Edge, closing: 
                             drop(place);
                         });
                     }
-                    // As much as fits into an empty socket: whoever comes too often gets no more of our time.
-                    None => drop(socket.try_write(FULL)),
+                    // As much as fits into an empty socket: whoever comes too often gets no more of our time. Tokio's own
+                    // `try_write` writes nothing to a socket whose events it has not seen yet.
+                    None => drop(rustix::net::send(&socket, FULL, SendFlags::NOSIGNAL)),
                 },
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {

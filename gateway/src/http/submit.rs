@@ -94,7 +94,7 @@ pub async fn answer(app: &App, caller: &Caller, headers: &HeaderMap, submission:
 fn stored(bound: StoredBound) -> Failure {
     let detail = match bound {
         StoredBound::Bytes(most) => format!(
-            "you have as much stored as you may, {} MiB (limits.stored_mb_per_owner): erase units with \
+            "you have as much stored as you may, {} MiB (limits.stored_mb_per_owner, and a quarter of the ledger's memory at the most): erase units with \
              DELETE /v1/units/{{unit}}; the prompts and events of ended turns go by themselves (limits.detail_ttl_sec)",
             most >> 20
         ),

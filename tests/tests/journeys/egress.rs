@@ -40,10 +40,7 @@ async fn deployment(backend: Backend, packages: &Packages) -> Stack {
     stack.gateway.set_env("HOME", &home.display().to_string());
     let allowed = format!("[\"{}\"]", packages.address());
     stack.gateway.set_env("REKINDLE_GATEWAY__EGRESS_ALLOW_PRIVATE", &allowed);
-    stack.runtime.start();
-    stack.gateway.start();
-    stack.reaper.start();
-    stack.ready().await;
+    stack.launch().await;
     stack
 }
 

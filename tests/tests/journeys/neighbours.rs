@@ -17,9 +17,10 @@ const REDIS_MIB: u64 = 256;
 
 #[tokio::test]
 async fn a_quiet_owner_does_not_notice_a_noisy_one() {
-    let stack = Stack::start(Options::new(Backend::Process).settings(&noise::profiles())).await;
+    let mut stack = Stack::prepare(&Options::new(Backend::Process).settings(&noise::profiles())).await;
     let bound = format!("{REDIS_MIB}mb");
     stack.redis.command(&["CONFIG", "SET", "maxmemory", &bound]).await.expect("bound Redis");
+    stack.launch().await;
     let (noisy, quiet) = (stack.api("mallory"), stack.api("bob"));
     for _ in 0..20 {
         turn(&quiet).await;

@@ -15,10 +15,7 @@ async fn a_turn_waits_for_room_on_the_disk_and_says_so() {
     );
     let mut stack = Stack::prepare(&options).await;
     stack.runtime.set_env("REKINDLE_RUNTIME__MIN_FREE_MB", "1000000000000");
-    stack.runtime.start();
-    stack.gateway.start();
-    stack.reaper.start();
-    stack.ready().await;
+    stack.launch().await;
     let api = stack.api("ann");
     let room = stack.runtime_call("GET", "/health").await.unwrap().expect(200).json()["room"].clone();
     assert!(room["free_mb"].as_u64().unwrap() < room["floor_mb"].as_u64().unwrap(), "{room}");

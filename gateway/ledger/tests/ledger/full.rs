@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use contract::{Mode, StopReason, WorkspaceId};
 use ledger::{
-    ApiKeyId, Cancel, Entry, Erase, Granting, Leave, LedgerError, NewApiKey, Rate, Settle, Settled, Submitted,
+    ApiKeyId, Cancel, Entry, Erase, Granting, Leave, LedgerError, NewApiKey, Rate, Settle, Settled, StoredBound,
+    Submitted,
 };
 
 use crate::support::*;
@@ -16,6 +17,28 @@ async fn bound(redis: &Redis, bytes: u64) {
 
 fn key(owner: &contract::Owner, n: u8) -> NewApiKey<'_> {
     NewApiKey { hash: [n; 32], owner, name: "k", scopes: "units:read", ttl: None, most: 10 }
+}
+
+/// Also where the settings give an owner more than Redis has.
+#[tokio::test]
+async fn no_owner_fills_it_alone() {
+    let redis = Redis::start().await;
+    bound(&redis, 32 << 20).await;
+    let ledger = redis.ledger("g1").await;
+    let accepted = async |owner_of: &str| {
+        let mut sub = submission(&format!("{owner_of}-unit"), &"p".repeat(256 << 10));
+        sub.owner = owner(owner_of);
+        ledger.submit(&sub).await.unwrap()
+    };
+    let mut most = None;
+    for _ in 0..100 {
+        if let Submitted::Stored(bound) = accepted("greedy").await {
+            most = Some(bound);
+            break;
+        }
+    }
+    assert_eq!(most, Some(StoredBound::Bytes(8 << 20)));
+    assert!(matches!(accepted("modest").await, Submitted::Accepted { .. }));
 }
 
 #[tokio::test]
