@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use contract::ErrorCode;
-use ledger::{Fanout, Ledger, StartJob, Submission, Submitted};
+use ledger::{Fanout, Ledger, Paced, StartJob, Submission, Submitted};
 use runtimes::RuntimeClient;
 use settings::{Settings, read_secret};
 use tokio::sync::{Notify, mpsc};
@@ -17,6 +17,7 @@ use crate::auth::{Authenticator, Gate};
 use crate::http::problem::Failure;
 use crate::metrics::Metrics;
 use crate::per_owner::{Places, Shares};
+use crate::rates::Rates;
 use crate::worker_port::Links;
 
 /// Start jobs that wait for the dispatcher. One above this stays in the ledger and is picked up when its lease is over.
@@ -44,6 +45,8 @@ pub struct Shared {
     pub looks: Places,
     /// Memory for what callers read.
     pub shares: Shares,
+    /// KiB of their large requests and answers.
+    pub bulk: Rates,
     /// Figures.
     pub metrics: Metrics,
     /// Start jobs leased to this gateway.
@@ -77,6 +80,8 @@ impl App {
             RuntimeClient::new(&settings.runtime.url, Some(runtime_token.clone())).context("use runtime.url")?;
         let auth = Authenticator::new(&settings.auth)?;
         let gate = Gate::new(&settings.auth, &settings.limits);
+        let limits = &settings.limits;
+        let bulk = Rates::new(Paced::Bulk, limits.bulk_kib_per_sec, limits.bulk_burst_kib);
         let (starts, jobs) = mpsc::channel(START_QUEUE);
         let links = Links::new(&settings.limits);
         let shared = Shared {
@@ -88,6 +93,7 @@ impl App {
             links,
             looks: Places::default(),
             shares: Shares::default(),
+            bulk,
             metrics: Metrics::default(),
             starts,
             starts_waiting: Notify::new(),

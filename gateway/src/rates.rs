@@ -1,4 +1,4 @@
-//! An owner's rate of requests: the ledger counts for all gateways, and gives leave for some of them at a time, so that most
+//! An owner's rates, of requests and of what large ones carry: the ledger counts for all gateways, and gives leave for some of them at a time, so that most
 //! requests ask nobody.
 
 use std::collections::HashMap;
@@ -70,6 +70,42 @@ impl Rates {
                 Err(late(wait))
             }
         })
+    }
+
+    /// Lets all of so many pass if one may, or says why not yet. What is more than there was leave for holds up those that come
+    /// later.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn pass_whole(
+        &self,
+        ledger: &Ledger,
+        owner: &Owner,
+        count: u32,
+    ) -> Result<Result<(), Late>, LedgerError> {
+        let Some(rate) = self.rate else { return Ok(Ok(())) };
+        if let Err(late) = self.not_late(owner) {
+            return Ok(Err(late));
+        }
+        Ok(match ledger.leave_whole(self.paced, owner, rate, count).await? {
+            Leave::For(_) => Ok(()),
+            Leave::After(wait) => {
+                // Only time makes it less.
+                self.keep(owner, Local { left: 0, until: Instant::now() + wait });
+                Err(Late { per_sec: rate.per_sec, wait })
+            }
+        })
+    }
+
+    /// Whether this gateway knows already that nothing of this owner's may pass.
+    ///
+    /// # Errors
+    /// Then, with what is known.
+    pub fn not_late(&self, owner: &Owner) -> Result<(), Late> {
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(local) = owners.get(owner).filter(|local| local.left == 0) else { return Ok(()) };
+        let wait = local.until.saturating_duration_since(Instant::now());
+        if wait.is_zero() { Ok(()) } else { Err(Late { per_sec: self.rate.map_or(0, |rate| rate.per_sec), wait }) }
     }
 
     /// What is known here: leave, or for how long there is none.

@@ -86,8 +86,8 @@ pub(crate) fn settings(options: &Options, home: &Path, redis: &Redis, address: &
             ),
         ),
         ("[reaper]", "period_ms = 100\n".into()),
-        // Journeys look again and again; the bound has a journey of its own.
-        ("[limits]", "requests_per_sec = 10000\nrequest_burst = 20000\n".into()),
+        // Journeys look again and again; the bounds have journeys of their own.
+        ("[limits]", "requests_per_sec = 10000\nrequest_burst = 20000\nbulk_kib_per_sec = 0\n".into()),
         ("[auth]", "jwt_secret_file = \"secrets/jwt_hs256\"\n".into()),
         (
             "[profiles.default]",

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::error::{LedgerError, Result};
 use crate::fanout::Fanout;
-use crate::fields::text;
 use crate::script::{self, Header, Script};
 
 /// Nothing here waits for Redis longer than this.

@@ -16,6 +16,8 @@ pub enum Paced {
     Calls,
     /// Requests to models.
     ModelRequests,
+    /// KiB of large bodies and answers.
+    Bulk,
 }
 
 impl Paced {
@@ -23,6 +25,7 @@ impl Paced {
         match self {
             Self::Calls => owner.key(),
             Self::ModelRequests => format!("models:{}", owner.key()),
+            Self::Bulk => format!("bulk:{}", owner.key()),
         }
     }
 }
@@ -51,7 +54,20 @@ impl Ledger {
     /// # Errors
     /// [`crate::LedgerError::Unavailable`]. A Redis that takes no writes gives leave.
     pub async fn leave(&self, paced: Paced, owner: &Owner, rate: Rate, wanted: u32) -> Result<Leave> {
-        let args = [paced.key(owner), number(rate.per_sec.max(1)), number(rate.burst.max(1)), number(wanted.max(1))];
+        self.throttle(paced, owner, rate, wanted, false).await
+    }
+
+    /// Takes leave for all of `wanted` when there is leave for one. What is more than there was holds up those that come later.
+    ///
+    /// # Errors
+    /// As [`Self::leave`].
+    pub async fn leave_whole(&self, paced: Paced, owner: &Owner, rate: Rate, wanted: u32) -> Result<Leave> {
+        self.throttle(paced, owner, rate, wanted, true).await
+    }
+
+    async fn throttle(&self, paced: Paced, owner: &Owner, rate: Rate, wanted: u32, whole: bool) -> Result<Leave> {
+        let [per_sec, burst, wanted] = [rate.per_sec, rate.burst, wanted].map(|n| number(n.max(1)));
+        let args = [paced.key(owner), per_sec, burst, wanted, number(u8::from(whole))];
         let reply = self.run(&script::THROTTLE, &args.each_ref().map(|arg| arg.as_bytes())).await?;
         let (word, fields) = Fields::reply("throttle", reply)?;
         Ok(match word.as_str() {

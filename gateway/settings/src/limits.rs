@@ -59,6 +59,11 @@ pub struct Limits {
     pub requests_per_sec: u32,
     /// Requests of one owner that may come at once before that rate holds.
     pub request_burst: u32,
+    /// KiB of one owner's large requests and answers, those of more than 16 KiB, in a second, in the long run, of all gateways; 0
+    /// for no bound.
+    pub bulk_kib_per_sec: u32,
+    /// KiB of them that may come at once before that rate holds. The last one may be of any size.
+    pub bulk_burst_kib: u32,
     /// Requests to models of one owner in a second, in the long run, of all gateways; 0 for no bound.
     pub model_requests_per_sec: u32,
     /// Requests to models of one owner that may come at once before that rate holds.
@@ -107,6 +112,8 @@ impl Default for Limits {
             out_bytes: 16 << 20,
             requests_per_sec: 200,
             request_burst: 1_000,
+            bulk_kib_per_sec: 2 << 10,
+            bulk_burst_kib: 4 << 10,
             model_requests_per_sec: 50,
             model_request_burst: 500,
             open_calls_per_owner: 2_000,

@@ -12,9 +12,11 @@ use serde::de::DeserializeOwned;
 use settings::Edge;
 use tokio::time::{Instant, timeout_at};
 
+use super::large;
 use super::problem::Failure;
 use super::unique::Unique;
 use crate::app::App;
+use crate::auth::Caller;
 
 /// The bytes of a JSON body of at most `limits.body_bytes`.
 #[derive(Debug)]
@@ -48,7 +50,15 @@ impl FromRequest<App> for JsonBody {
             }
             return Err(too_large("the body", most));
         }
-        read(request.into_body(), most, Pace::of(&app.settings.edge)).await.map(Self)
+        let owner = request.extensions().get::<Caller>().map(|caller| caller.owner.clone());
+        if let (Some(owner), Some(length)) = (&owner, announced) {
+            large::may_count(app, owner, length)?;
+        }
+        let body = read(request.into_body(), most, Pace::of(&app.settings.edge)).await?;
+        if let Some(owner) = owner {
+            large::count(app, &owner, body.len()).await?;
+        }
+        Ok(Self(body))
     }
 }
 

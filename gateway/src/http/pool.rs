@@ -72,7 +72,7 @@ pub struct OwnerCounts {
 /// The caller's part; with the scope `units:admin` also how many each owner has.
 pub async fn get(State(app): State<App>, caller: Caller) -> Answer {
     let ledger = app.ledger()?;
-    let room = app.shares.room(&caller.owner).await?;
+    let room = large::room(&app, &caller.owner).await?;
     let units = ledger.pool(&caller.owner).await?;
     let Hits { warm, prewarmed, cold } = ledger.hits(&caller.owner).await?;
     let owners = match caller.may(Scope::Admin) {
@@ -88,7 +88,7 @@ pub async fn get(State(app): State<App>, caller: Caller) -> Answer {
         live_per_owner: app.settings.limits.live_per_owner,
         owners,
     };
-    large::json(room, &pool)
+    large::json(&app, &caller.owner, room, &pool).await
 }
 
 fn member(unit: PoolUnit) -> PoolMember {

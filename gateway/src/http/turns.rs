@@ -45,19 +45,20 @@ pub struct Cancelled {
 pub async fn list(State(app): State<App>, path: UnitPath, Query(which): Query<Which>) -> Answer {
     let limit = limit(which.limit)?;
     let unit = path.record(&app).await?;
-    let room = app.shares.room(&path.caller.owner).await?;
+    let room = large::room(&app, &path.caller.owner).await?;
     let (turns, more) = app.ledger()?.turns(&unit.uid, which.before, limit, PAGE_BYTES).await?;
     let next = turns.last().filter(|_| more).map(|turn| turn.turn.clone());
-    large::json(room, &TurnList { turns: turns.into_iter().map(TurnView::from).collect(), next })
+    let list = TurnList { turns: turns.into_iter().map(TurnView::from).collect(), next };
+    large::json(&app, &path.caller.owner, room, &list).await
 }
 
 /// `GET /v1/turns/{turn}`: its prompt, status and result.
 pub async fn get(State(app): State<App>, path: TurnPath) -> Answer {
-    let room = app.shares.room(&path.caller.owner).await?;
+    let room = large::room(&app, &path.caller.owner).await?;
     // First whose it is: nobody reads megabytes of another owner's.
     path.record(&app).await?;
     let whole = app.ledger()?.turn(&path.turn).await?.ok_or_else(|| Failure::not_found("turn"))?;
-    large::json(room, &TurnView::from(whole))
+    large::json(&app, &path.caller.owner, room, &TurnView::from(whole)).await
 }
 
 /// `POST /v1/turns/{turn}/cancel`: idempotent; the worker stays warm.

@@ -58,10 +58,11 @@ pub fn limit(asked: Option<usize>) -> Result<usize, Failure> {
 /// `GET /v1/units`: the caller's own, paged.
 pub async fn list(State(app): State<App>, caller: Caller, Query(which): Query<Which>) -> Answer {
     let limit = limit(which.limit)?;
-    let room = app.shares.room(&caller.owner).await?;
+    let room = large::room(&app, &caller.owner).await?;
     let (units, next) = app.ledger()?.units(&caller.owner, which.cursor.map(Cursor), limit, PAGE_BYTES).await?;
     let units = units.into_iter().map(UnitView::from).collect();
-    large::json(room, &UnitList { units, next: next.map(|Cursor(name)| name) })
+    let list = UnitList { units, next: next.map(|Cursor(name)| name) };
+    large::json(&app, &caller.owner, room, &list).await
 }
 
 /// `GET /v1/units/{unit}`.

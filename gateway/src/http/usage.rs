@@ -131,7 +131,7 @@ pub async fn get(State(app): State<App>, caller: Caller, Query(which): Query<Whi
     let limit = limit(which.limit)?;
     let after = which.cursor.as_deref().map(cursor_key).transpose()?;
     let ledger = app.ledger()?;
-    let room = app.shares.room(&caller.owner).await?;
+    let room = large::room(&app, &caller.owner).await?;
     let to = which.to.map(number).transpose()?;
     let to = if let Some(to) = to { to } else { ledger.today().await? };
     let from = which.from.map(number).transpose()?.unwrap_or(to.saturating_sub(USUAL_DAYS));
@@ -160,7 +160,8 @@ pub async fn get(State(app): State<App>, caller: Caller, Query(which): Query<Whi
     }
     let next = page.rows.last_key_value().filter(|_| more).map(|(key, _)| cursor(key));
     let rows = page.rows.into_values().collect();
-    large::json(room, &UsageReport { from: day(from), to: day(to), group_by: groups, rows, next })
+    let report = UsageReport { from: day(from), to: day(to), group_by: groups, rows, next };
+    large::json(&app, &caller.owner, room, &report).await
 }
 
 fn groups(text: &str) -> Result<Vec<Group>, Failure> {

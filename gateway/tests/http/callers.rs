@@ -182,6 +182,31 @@ async fn a_workspace_is_shared_by_its_owner_alone() {
 }
 
 #[tokio::test]
+async fn what_is_large_has_a_rate_of_its_own() {
+    let world = world_with(|settings| {
+        (settings.limits.bulk_kib_per_sec, settings.limits.bulk_burst_kib) = (1, 16);
+        (settings.limits.body_bytes, settings.limits.prompt_bytes) = (1 << 20, 1 << 20);
+    })
+    .await;
+    let post = |sub: &str, bytes: usize| {
+        let body = serde_json::json!({ "prompt": "p".repeat(bytes) }).to_string();
+        let post = request("POST", "/v1/units/u/invoke", sub).header("content-type", "application/json");
+        post.header("prefer", "respond-async").body(Body::from(body)).unwrap()
+    };
+    assert_eq!(world.call(post("ann", 300 << 10)).await.status, 202);
+    for _ in 0..2 {
+        let refused = world.call(post("ann", 300 << 10)).await;
+        let problem = refused.problem(429, "too-many");
+        assert!(problem["detail"].as_str().unwrap().contains("bulk_kib_per_sec"), "{problem}");
+        assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 200);
+    }
+    // A list is an answer that may be large: it waits as well.
+    world.get("/v1/units", "ann").await.problem(429, "too-many");
+    assert_eq!(world.call(post("ann", 10 << 10)).await.status, 202);
+    assert_eq!(world.call(post("bob", 300 << 10)).await.status, 202);
+}
+
+#[tokio::test]
 async fn an_owner_has_a_rate_and_a_number_of_open_calls() {
     let world = world_with(|settings| {
         (settings.limits.requests_per_sec, settings.limits.request_burst) = (1, 5);

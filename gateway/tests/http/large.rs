@@ -15,7 +15,7 @@ async fn world() -> World {
         settings.limits.prompt_bytes = 1 << 20;
         settings.limits.body_bytes = 2 << 20;
         settings.limits.queued_turns_per_unit = 1_000;
-        settings.limits.requests_per_sec = 0;
+        (settings.limits.requests_per_sec, settings.limits.bulk_kib_per_sec) = (0, 0);
     })
     .await
 }

@@ -106,7 +106,8 @@ async fn fill(api: &Api) -> (Vec<String>, Answer) {
 
 #[tokio::test]
 async fn owners_fill_the_ledger_and_it_empties_again() {
-    let limits = "[limits]\nstored_mb_per_owner = 8\nrequests_per_sec = 10000\nrequest_burst = 20000\n";
+    let limits =
+        "[limits]\nstored_mb_per_owner = 8\nrequests_per_sec = 10000\nrequest_burst = 20000\nbulk_kib_per_sec = 0\n";
     let settings = exec_profile(STEPS, "") + limits;
     let stack = Stack::start(Options::new(Backend::Process).settings(&settings)).await;
     let ann = stack.api("ann");

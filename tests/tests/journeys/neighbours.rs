@@ -17,7 +17,9 @@ const REDIS_MIB: u64 = 256;
 
 #[tokio::test]
 async fn a_quiet_owner_does_not_notice_a_noisy_one() {
-    let mut stack = Stack::prepare(&Options::new(Backend::Process).settings(&noise::profiles())).await;
+    // The limits as they are by themselves.
+    let settings = format!("[limits]\n{}", noise::profiles());
+    let mut stack = Stack::prepare(&Options::new(Backend::Process).settings(&settings)).await;
     let bound = format!("{REDIS_MIB}mb");
     stack.redis.command(&["CONFIG", "SET", "maxmemory", &bound]).await.expect("bound Redis");
     stack.launch().await;

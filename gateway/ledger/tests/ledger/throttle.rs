@@ -29,6 +29,18 @@ async fn gateways_share_an_owners_burst() {
     assert_eq!(there.leave(Paced::ModelRequests, &ann, rate, 1).await.unwrap(), Leave::For(1), "counted by themselves");
 }
 
+/// A body of a mebibyte passes as a whole or not at all, and the next one waits for it.
+#[tokio::test]
+async fn what_passes_as_a_whole_holds_up_what_comes_later() {
+    let redis = Redis::start().await;
+    let (here, there) = (redis.ledger("g1").await, redis.ledger("g2").await);
+    let (ann, rate) = (owner("ann"), Rate { per_sec: 10, burst: 20 });
+    assert_eq!(here.leave_whole(Paced::Bulk, &ann, rate, 1_000).await.unwrap(), Leave::For(1_000));
+    let Leave::After(wait) = there.leave_whole(Paced::Bulk, &ann, rate, 1).await.unwrap() else { panic!("it passed") };
+    assert!((90..=98).contains(&wait.as_secs()), "{wait:?}");
+    assert_eq!(there.leave_whole(Paced::Bulk, &owner("bob"), rate, 1_000).await.unwrap(), Leave::For(1_000));
+}
+
 #[tokio::test]
 async fn leave_comes_back_at_the_rate() {
     let redis = Redis::start().await;
