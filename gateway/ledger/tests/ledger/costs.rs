@@ -10,7 +10,8 @@ use contract::{
     WorkspaceAt, WorkspaceId,
 };
 use ledger::{
-    Bound, DrainReason, Emit, Ledger, NewApiKey, Paced, Rate, StrayKind, StreamId, Submission, Tokens, UsePart, Used,
+    Bound, Config, DrainReason, Emit, EraseWorkspace, Ledger, NewApiKey, Paced, Rate, StrayKind, StreamId, Submission,
+    Tokens, UsePart, Used,
 };
 
 use crate::support::*;
@@ -41,6 +42,12 @@ impl World {
         let redis = Redis::start().await;
         let ledger = redis.ledger("g1").await;
         Self { redis, ledger, n }
+    }
+
+    /// A gateway that keeps nothing of what has ended, beside one that keeps it for its time.
+    async fn forgetful(&self) -> Ledger {
+        let config = Config { detail_ttl: Duration::ZERO, ..self.redis.config("g2") };
+        Ledger::connect(config).await.unwrap()
     }
 
     /// What Redis did for a call, whoever asked.
@@ -312,15 +319,39 @@ async fn of_lines(w: &World, script: &str) -> Option<Cost> {
                     ledger.cancel(&turn.turn).await.unwrap();
                 }
             }
-            let erase = w.each(ledger.erase_workspace(&workspace, &ann)).await;
-            if script == "erase_workspace" { erase } else { w.same(ledger.forget_workspace(&workspace, &ann)).await }
+            let erase = async {
+                let answer = ledger.erase_workspace(&workspace, &ann).await?;
+                assert_eq!(answer, EraseWorkspace::Draining, "bob's units mount it");
+                Ok(())
+            };
+            let erase = w.each(erase).await;
+            if script == "erase_workspace" {
+                return erase;
+            }
+            let forget = w.same(ledger.forget_workspace(&workspace, &ann)).await;
+            assert_eq!(ledger.workspace_owner(&workspace).await.unwrap(), None);
+            forget
         }
         "age" => {
-            w.starting().await;
+            // Turns of many units that are over their time: so many looks, whatever there is.
+            let (old, few) = (w.forgetful().await, 5);
             for n in 0..w.n {
-                ledger.erase(&super::support::uid(&format!("starts{n}")), true).await.unwrap();
+                let turn = submission(&format!("u{n}"), "p");
+                submit(&old, &turn).await;
+                old.cancel(&turn.turn).await.unwrap();
             }
-            w.same(ledger.age(5)).await
+            let looks = async { old.age(few).await.inspect(|looks| assert_eq!(*looks, few)) };
+            let cost = w.count(looks).await;
+            assert!(cost < 20 * few as u64, "{cost} commands for {few} looks");
+            // One long stream: what goes of it.
+            let mut w = World::with(w.n).await;
+            w.ledger = w.forgetful().await;
+            let (uid, generation, turn) = w.busy().await;
+            settle(&w.ledger, &uid, generation, &turn).await;
+            let before = events(&w.redis, &uid).await.len();
+            let first = w.each(async { w.ledger.age(1).await.inspect(|looks| assert_eq!(*looks, 1)) }).await;
+            assert!(events(&w.redis, &uid).await.len() < before, "nothing was over its time");
+            first
         }
         "claim_period" => {
             for n in 0..w.n {
