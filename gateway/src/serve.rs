@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ledger::{Ledger, StartJob};
-use settings::{Settings, read_secret};
+use settings::Settings;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -149,8 +149,8 @@ impl Behind {
     async fn run(self, cancel: CancellationToken) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(runtime_answers(self.app.clone(), cancel.clone()));
-        let connecting = connect(&self.app.settings);
-        let Some(ledger) = cancel.run_until_cancelled(connecting).await.transpose()? else {
+        let opening = Ledger::open(&self.app.settings);
+        let Some(ledger) = cancel.run_until_cancelled(opening).await.transpose().context("open the ledger")? else {
             return Ok(());
         };
         let fanout = ledger.fanout();
@@ -179,62 +179,6 @@ impl Behind {
         broker.settled().await;
         Ok(())
     }
-}
-
-/// The ledger, as soon as Redis answers.
-async fn connect(settings: &Settings) -> anyhow::Result<Ledger> {
-    let config = config(settings)?;
-    let url = without_password(&config.url);
-    let mut wait = RETRY;
-    loop {
-        match Ledger::connect(config.clone()).await {
-            Ok(ledger) => {
-                tracing::info!(url, "Redis answers");
-                return Ok(ledger);
-            }
-            Err(error) if error.retry_after().is_some() => {
-                if wait == RETRY {
-                    tracing::warn!(url, error = chain(&error), "Redis does not answer yet; trying on");
-                }
-                sleep(wait).await;
-                wait = (wait * 2).min(RETRY_MAX);
-            }
-            Err(error) => return Err(error).context("connect to Redis"),
-        }
-    }
-}
-
-/// Fit for a log: without what stands before `@`.
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => url.into(),
-    }
-}
-
-fn config(settings: &Settings) -> anyhow::Result<ledger::Config> {
-    let (redis, limits) = (&settings.redis, &settings.limits);
-    let password = redis.password_file.as_deref().map(read_secret).transpose();
-    Ok(ledger::Config {
-        url: redis.url.clone(),
-        password: password.context("read redis.password_file")?,
-        wait_replicas: redis.wait_replicas,
-        gateway: ulid::Ulid::new().to_string(),
-        out_entries: limits.out_entries,
-        out_bytes: limits.out_bytes,
-        turn_ttl: Duration::from_secs(limits.turn_ttl_sec),
-        queued_turns_per_unit: limits.queued_turns_per_unit,
-        queued_turns_per_owner: limits.queued_turns_per_owner,
-        turn_margin: Duration::from_secs(limits.turn_margin_sec),
-        live_per_owner: limits.live_per_owner,
-        live_total: limits.live_total,
-        pending_starts: limits.pending_starts,
-        detail_ttl: Duration::from_secs(limits.detail_ttl_sec),
-        stored_bytes_per_owner: limits.stored_mb_per_owner.saturating_mul(1 << 20),
-        units_per_owner: limits.units_per_owner,
-        workspaces_per_owner: limits.workspaces_per_owner,
-        open_turns: limits.open_turns,
-    })
 }
 
 /// Says once when the runtime is not there, and when it is. Nothing waits for it but starts.
@@ -266,12 +210,6 @@ async fn runtime_answers(app: App, cancel: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn logs_have_no_passwords() {
-        assert_eq!(without_password("redis://me:p@ss@host:1/0"), "redis://…@host:1/0");
-        assert_eq!(without_password("redis+unix:///run/redis.sock"), "redis+unix:///run/redis.sock");
-    }
 
     #[test]
     fn callbacks_go_where_the_runtime_reaches_the_gateway() {

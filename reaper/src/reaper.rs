@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use ledger::{DeadlineKind, Ledger};
 use runtimes::RuntimeClient;
 use settings::Settings;
@@ -53,7 +54,7 @@ impl Reaper {
     /// When the settings cannot work.
     pub async fn connect(settings: &Settings, board: Board, stop: &CancellationToken) -> anyhow::Result<Option<Self>> {
         let runtime = connect::runtime(settings).await?;
-        let ledger = connect::ledger(settings, stop).await?;
+        let ledger = stop.run_until_cancelled(Ledger::open(settings)).await.transpose().context("open the ledger")?;
         Ok(ledger.map(|ledger| Self::new(settings, ledger, runtime, board)))
     }
 

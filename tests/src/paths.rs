@@ -28,7 +28,11 @@ pub fn binaries() -> PathBuf {
 /// When it was not built, with the command that does.
 pub fn program(name: &str) -> PathBuf {
     let path = binaries().join(name);
-    assert!(path.exists(), "{} is not built: run `make binaries`", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: run `make binaries`, or `make release` for release programs",
+        path.display()
+    );
     path
 }
 

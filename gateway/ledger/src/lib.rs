@@ -21,6 +21,7 @@ mod house;
 pub mod keys;
 mod mail;
 mod nudges;
+mod open;
 mod pool;
 mod reader;
 mod script;

@@ -257,7 +257,7 @@ impl World {
         let (settings, board_of, token) = (self.settings.clone(), board.clone(), stop.clone());
         let task = tokio::spawn(async move {
             let runtime: RuntimeClient = connect::runtime(&settings).await.unwrap();
-            let ledger = connect::ledger(&settings, &token).await.unwrap().unwrap();
+            let ledger = Ledger::open(&settings).await.unwrap();
             Reaper::new(&settings, ledger, runtime, board_of).run(token).await;
         });
         assert!(self.folder.path().exists());

@@ -14,9 +14,13 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// A profile that runs `echo`, and rates and caps that no measure reaches: what is measured is the work.
 pub fn options(backend: Backend) -> Options {
+    limited(backend, "requests_per_sec = 100000\nrequest_burst = 200000\nlive_per_owner = 500\nlive_total = 500")
+}
+
+/// The same with these limits, and the others as they are by themselves.
+pub fn limited(backend: Backend, limits: &str) -> Options {
     Options::new(backend).settings(&format!(
-        "[profiles.default]\nimage = \"{IMAGE}\"\nrunner = \"echo\"\nidle_timeout_sec = 600\n\
-         [limits]\nrequests_per_sec = 100000\nrequest_burst = 200000\nlive_per_owner = 500\nlive_total = 500\n"
+        "[profiles.default]\nimage = \"{IMAGE}\"\nrunner = \"echo\"\nidle_timeout_sec = 600\n[limits]\n{limits}\n"
     ))
 }
 

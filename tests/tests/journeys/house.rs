@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("relay", &["contract"]),
     ("untrusted", &[]),
     ("workspace", &["contract", "untrusted"]),
-    ("ledger", &["contract"]),
+    ("ledger", &["contract", "settings"]),
     ("runtimes", &["contract", "relay", "settings", "untrusted"]),
     ("worker", &["contract", "relay", "untrusted", "workspace"]),
     ("gateway", &["contract", "ledger", "relay", "runtimes", "settings"]),

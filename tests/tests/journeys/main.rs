@@ -1,6 +1,7 @@
 //! The journeys: whole deployments of real processes, used as a person would.
 
 mod callers;
+mod caps;
 mod chaos;
 mod claude_cli;
 mod compare;

@@ -18,7 +18,7 @@ pub const MEASURE: Measure = Measure {
 };
 
 async fn run(rounds: Rounds) -> anyhow::Result<Vec<Figure>> {
-    let stack = deployment::start(deployment::options(Backend::Process).settings(&noise::profiles())).await;
+    let stack = deployment::start(deployment::limited(Backend::Process, "").settings(&noise::profiles())).await;
     let (noisy, mut quiet) = (stack.api("mallory"), stack.api("bob").session().await?);
     let window = rounds.of(Duration::from_secs(15), Duration::from_secs(3));
     for _ in 0..20 {

@@ -15,6 +15,8 @@ use crate::support::MINUTE;
 pub(super) enum Quantity {
     /// Resident bytes of a process.
     Memory(String),
+    /// Threads of a process.
+    Threads(String),
     /// Bytes that Redis has taken for its data.
     RedisMemory,
     /// A number of things.
@@ -25,6 +27,7 @@ impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(process) => write!(f, "{process}'s memory"),
+            Self::Threads(process) => write!(f, "{process}'s threads"),
             Self::RedisMemory => write!(f, "memory of Redis' data"),
             Self::Count(what) => write!(f, "{what}"),
         }
@@ -81,7 +84,7 @@ impl Census {
             let memory = proc::memory(pid).expect("a process' memory").resident;
             self.note(Quantity::Memory(name.into()), memory);
             self.count(&format!("{name}'s descriptors"), proc::descriptors(pid).expect("its descriptors"));
-            self.count(&format!("{name}'s threads"), proc::threads(pid).expect("its threads"));
+            self.note(Quantity::Threads(name.into()), proc::threads(pid).expect("its threads"));
             self.count(&format!("{name}'s mounts"), proc::mounts(pid, &home).expect("its mounts"));
         }
         self.count("mounts", proc::mounts(std::process::id(), &home).expect("mounts"));

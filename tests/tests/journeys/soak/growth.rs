@@ -16,6 +16,8 @@ fn allowance(quantity: &Quantity) -> Allowance {
         // Allocators keep what they were given, in pieces of up to a mebibyte. A round is some ten turns.
         Quantity::Memory(_) => Allowance { once: 2_f64 * 1024.0 * 1024.0, a_round: 4096.0 },
         Quantity::RedisMemory => Allowance { once: 256_f64 * 1024.0, a_round: 256.0 },
+        // The executor keeps as many for what blocks as were ever busy at one time, which is more on a busy machine.
+        Quantity::Threads(_) => Allowance { once: 8.0, a_round: 0.0 },
         // Pools and timers come and go; one that is lost in every third round is seen within 3 minutes.
         Quantity::Count(_) => Allowance { once: 3.0, a_round: 0.0 },
     }
@@ -56,10 +58,12 @@ mod tests {
     fn one_in_three_rounds_is_seen() {
         assert!(verdict(Quantity::Count("files".into()), |round| 100.0 + (round / 3) as f64));
         assert!(verdict(Quantity::Count("mounts".into()), |round| round as f64));
+        assert!(verdict(Quantity::Threads("gateway".into()), |round| 4.0 + (round / 3) as f64));
     }
 
     #[test]
     fn what_comes_and_goes_is_not() {
+        assert!(!verdict(Quantity::Threads("runtime".into()), |round| if round < 30 { 6.0 } else { 10.0 }));
         assert!(!verdict(Quantity::Count("files".into()), |round| 100.0 + (round % 7) as f64 * 50.0));
         assert!(!verdict(Quantity::Count("files".into()), |round| if round < 6 { round as f64 } else { 6.0 }));
         assert!(!verdict(Quantity::Count("files".into()), |round| 1_000.0 - round as f64));
